@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Moment, Timestamp};
 use crate::policy::cache_status::CacheOutcome;
+use crate::policy::secret_parameters::mask_parameters;
 
 /// Maximum number of decisions that one reader gets in a second.
 const MAX_PER_SECOND: u32 = 200;
@@ -148,7 +149,7 @@ impl DecisionFilter {
 
 impl LiveDecision<'_> {
     fn to_event(&self) -> Bytes {
-        let target = self.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = mask_parameters(self.uri.path_and_query().map_or("/", |target| target.as_str()));
         let decision = json!({
             "at": self.at.to_rfc3339(3),
             "method": self.method.as_str(),

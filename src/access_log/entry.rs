@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use super::AccessLog;
 use crate::clock::Timestamp;
 use crate::policy::cache_status::CacheOutcome;
+use crate::policy::secret_parameters::mask_parameters;
 
 /// Longest field of a line that a client chooses, in bytes.
 const MAX_FIELD_BYTES: usize = 1024;
@@ -46,7 +47,7 @@ pub(crate) struct AccessRecord {
 #[derive(Debug)]
 pub(crate) struct RequestLine {
     pub method: ClientText,
-    /// The request target as sent by the client.
+    /// The request target as sent by the client, without the credentials in it.
     pub target: ClientText,
     pub version: Version,
 }
@@ -115,9 +116,9 @@ impl RequestLine {
         let target = match uri.path_and_query() {
             // HTTP/2 has no request target; for HTTP/1.1 it has no authority.
             Some(target) if version == Version::HTTP_2 || uri.scheme().is_none() => {
-                ClientText::copy(target.as_str().as_bytes())
+                ClientText::copy(mask_parameters(target.as_str()).as_bytes())
             }
-            _ => ClientText::copy(uri.to_string().as_bytes()),
+            _ => ClientText::copy(mask_parameters(&uri.to_string()).as_bytes()),
         };
         Self { method: ClientText::copy(method.as_str().as_bytes()), target, version }
     }
@@ -168,7 +169,10 @@ impl AccessLog {
         let field = |name| request.headers().get(name).map(copy_field);
         let facts = AccessRecord {
             line: Some(RequestLine::new(request.method(), request.uri(), request.version())),
-            referer: field(REFERER),
+            referer: request.headers().get(REFERER).map(|referer| match referer.to_str() {
+                Ok(url) => ClientText::copy(mask_parameters(url).as_bytes()),
+                Err(_) => copy_field(referer),
+            }),
             user_agent: field(USER_AGENT),
             ..AccessRecord::new(peer, at)
         };

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::compare::{CUT, bounded};
 use super::writes::Cause;
 use super::{AuditSample, Difference};
+use crate::policy::secret_parameters::mask_parameters;
 
 /// Most findings that are kept; the oldest go.
 const MAX_FINDINGS: usize = 100;
@@ -115,7 +116,9 @@ impl FoundChange<'_> {
             count: 1,
             first_at: at.clone(),
             last_at: at,
-            url: bounded(request.uri.path_and_query().map_or("/", |target| target.as_str())),
+            url: bounded(&mask_parameters(
+                request.uri.path_and_query().map_or("/", |target| target.as_str()),
+            )),
             age_ms: served_at.since(stored.head.terms().requested_at).as_millis() as u64,
             differences: self.differences.to_vec(),
             fix: self.fix(kind),

@@ -67,6 +67,7 @@ pub mod route;
 mod route_fingerprint;
 pub(crate) mod route_keys;
 pub mod routes;
+pub(crate) mod secret_parameters;
 pub(crate) mod selecting_fields;
 pub mod storing;
 pub mod tags;

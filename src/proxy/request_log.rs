@@ -20,6 +20,7 @@ use crate::config::RequestIds;
 use crate::decision_feed::LiveDecision;
 use crate::policy::Route;
 use crate::policy::cache_status::CacheOutcome;
+use crate::policy::secret_parameters::mask_parameters;
 
 /// The records of one request, from its arrival on. If it is dropped before [`RequestLog::record`], the client went away.
 pub(super) struct RequestLog {
@@ -150,7 +151,13 @@ impl RequestLog {
             // The last one is larder's own.
             let mut members = response.headers().get_all(CACHE_STATUS).iter();
             let cache = members.next_back().and_then(|status| status.to_str().ok());
-            tracing::debug!(%method, %uri, status = response.status().as_u16(), cache, "request handled");
+            tracing::debug!(
+                %method,
+                uri = %mask_parameters(&uri.to_string()),
+                status = response.status().as_u16(),
+                cache,
+                "request handled"
+            );
         }
         if let Some(span) = &self.span {
             span.finish(response.status(), route.map(|route| &*route.name), outcome);

@@ -25,6 +25,7 @@ pub(crate) use refresh::RefreshRequest;
 pub(crate) use tally::Tally;
 
 use crate::metrics::BackgroundKind;
+use crate::policy::secret_parameters::mask_parameters;
 use crate::proxy::{RefreshOutcome, RefreshPolicy, SharedProxy, WorkerHandle};
 use crate::stored_response::SampleRequest;
 use budget::Budget;
@@ -98,7 +99,8 @@ impl Warming {
         ) {
             permit.refund();
         }
-        let uri = &sample.uri;
+        let uri = sample.uri.to_string();
+        let uri = mask_parameters(&uri);
         match &outcome {
             RefreshOutcome::Failed(error) => {
                 tracing::warn!(%uri, kind = kind.as_str(), error, "background request failed")
