@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::masking::mask_message;
 use super::section::Section;
 
 /// A location in the configuration. Lines and columns count from 1; columns and lengths are in characters.
@@ -148,7 +149,7 @@ fn push(list: &RefCell<Vec<Diagnostic>>, place: Location, message: String) -> Di
     let mut diagnostics = list.borrow_mut();
     diagnostics.push(Diagnostic {
         location: place,
-        message,
+        message: mask_message(message),
         help: None,
         note: None,
         name: "advice",

@@ -1,6 +1,10 @@
 //! Hides what may be secret in a line of a configuration that is shown to people. It is read as text, since a file that is
 //! no YAML is shown, too; where it is unsure it hides.
 
+use std::borrow::Cow;
+
+use crate::policy::secret_parameters::mask_parameters;
+
 /// Names of keys with secrets contain one of these, in lower case and with `-` for `_`.
 const SECRET_PARTS: &[&str] = &[
     "token",
@@ -21,16 +25,30 @@ const SECRET_NAMES: &[&str] = &["token", "password", "secret", "authorization"];
 /// Keys of mappings in which each value may be secret.
 const SECRET_MAPPINGS: &[&str] = &["headers"];
 
+/// Keys of sections that are about secrets: a mistaken key or value in them may be one.
+const SECRET_SECTIONS: &[&str] = &["encrypt", "sign", "auth", "jwt"];
+
+/// Keys in such sections, which are shown.
+const SECTION_KEYS: &[&str] = &["keys", "id", "secret", "exec"];
+
+/// Keys in such sections that are shown with their values.
+const PUBLIC_KEYS: &[&str] = &["issuer", "audience", "algorithms", "from", "ignore", "leeway", "every"];
+
 /// A line of the text, counted from 0, with spaces for control characters, and stars for what may be secret.
 pub(super) fn mask_line(text: &str, number: usize) -> Vec<char> {
     let lines: Vec<&str> = text.lines().collect();
     let written = lines.get(number).copied().unwrap_or_default();
     let mut shown: Vec<char> = written.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let parent = parent_key(&lines, number);
-    if parent.is_some_and(|key| is_secret_key(key.chars())) {
+    let parents = parent_keys(&lines, number);
+    let parent = parents.first().copied();
+    // A private key may be written out in place of its path.
+    if parent.is_some_and(|key| is_secret_key(key.chars()) || key == "key") {
         let start = indent(written) + usize::from(written.trim_start().starts_with("- ")) * 2;
         mask(&mut shown, start, written.chars().count());
         return shown;
+    }
+    if parents.iter().any(|key| SECRET_SECTIONS.contains(key)) {
+        hide_section(&mut shown, (indent(written), written.chars().count()));
     }
     let are_all_secret = parent.is_some_and(|key| SECRET_MAPPINGS.contains(&key));
     let line = shown.clone();
@@ -42,27 +60,81 @@ pub(super) fn mask_line(text: &str, number: usize) -> Vec<char> {
             if !is_reference(&line[start..end]) {
                 mask(&mut shown, start, end);
             }
+        } else if SECRET_SECTIONS.iter().any(|section| section.chars().eq(key.iter().copied())) {
+            hide_section(&mut shown, value_after(&line, colon + 1));
         }
     }
-    mask_user_info(&mut shown);
+    mask_without_colon(&mut shown, &line);
+    mask_urls(&mut shown);
     shown
 }
 
-/// The last key of the nearest line above that is indented less: it holds this line, if the line is its value.
-fn parent_key<'t>(lines: &[&'t str], number: usize) -> Option<&'t str> {
-    let line = lines.get(number)?;
-    let (own, is_item) = (indent(line), line.trim_start().starts_with('-'));
-    let above = lines[..number].iter().rev().filter(|line| {
+/// The last keys of the lines above that are each indented less than the one before: the nearest holds this line, if the
+/// line is its value.
+fn parent_keys<'t>(lines: &[&'t str], number: usize) -> Vec<&'t str> {
+    let Some(line) = lines.get(number) else { return Vec::new() };
+    let (mut own, mut is_item) = (indent(line), line.trim_start().starts_with('-'));
+    let mut keys = Vec::new();
+    for line in lines[..number].iter().rev() {
         let text = line.trim_start();
-        !text.is_empty() && !text.starts_with('#')
-    });
-    let mut holds = above.filter(|line| {
-        indent(line) < own || is_item && indent(line) == own && !line.trim_start().starts_with('-')
-    });
-    let parent = holds.next()?;
-    let (before, _) = parent.rsplit_once(':')?;
-    let key = before.rsplit(['{', '[', ',']).next()?.trim();
-    Some(key.trim_start_matches(['-', ' ']).trim_matches(['"', '\'']))
+        let holds = indent(line) < own || is_item && indent(line) == own && !text.starts_with('-');
+        if text.is_empty() || text.starts_with('#') || !holds {
+            continue;
+        }
+        (own, is_item) = (indent(line), text.starts_with('-'));
+        if let Some(key) = line.rsplit_once(':').and_then(|(before, _)| before.rsplit(['{', '[', ',']).next())
+        {
+            keys.push(key.trim().trim_start_matches(['-', ' ']).trim_matches(['"', '\'']));
+        } else if keys.is_empty() {
+            break;
+        }
+    }
+    keys
+}
+
+/// Hides a part of a line that belongs to a section about secrets, but for what is known to be none.
+fn hide_section(shown: &mut [char], (start, end): (usize, usize)) {
+    let line = shown.to_vec();
+    mask(shown, start, end);
+    for colon in (start..end).filter(|at| ends_key(&line, *at)) {
+        let key = key_before(&line[..colon]);
+        let is_one_of = |keys: &[&str]| keys.iter().any(|it| it.chars().eq(key.iter().copied()));
+        let (value, value_end) = value_after(&line, colon + 1);
+        let is_public = is_one_of(PUBLIC_KEYS) || is_reference(&line[value..value_end]);
+        if is_one_of(PUBLIC_KEYS) || is_one_of(SECTION_KEYS) || is_one_of(SECRET_SECTIONS) {
+            let key_start = colon - line[..colon].iter().rev().take_while(|c| !" {[,".contains(**c)).count();
+            shown[key_start..=colon].copy_from_slice(&line[key_start..=colon]);
+        }
+        if is_public {
+            shown[value..value_end].copy_from_slice(&line[value..value_end]);
+        }
+    }
+}
+
+/// Hides what follows the name of a secret without a colon between them: `token abc`, `token=abc`.
+fn mask_without_colon(shown: &mut [char], line: &[char]) {
+    let is_word = |c: &char| c.is_alphanumeric() || matches!(c, '-' | '_');
+    let is_start = |at: usize| {
+        let before = line[..at].iter().rposition(|c| !matches!(c, ' ' | '"' | '\''));
+        before.is_none_or(|before| {
+            matches!(line[before], '{' | '[' | ',') || line[..=before].iter().all(|c| matches!(c, '-' | ' '))
+        })
+    };
+    let starts = (0..line.len())
+        .filter(|at| is_word(&line[*at]) && (*at == 0 || !is_word(&line[*at - 1])) && is_start(*at));
+    for start in starts {
+        let end = line[start..].iter().position(|c| !is_word(c)).map_or(line.len(), |length| start + length);
+        let name: String = line[start..end].iter().collect::<String>().to_lowercase().replace('_', "-");
+        let gap = line[end..].iter().take_while(|c| matches!(c, ' ' | '=')).count();
+        let follows = line.get(end + gap).filter(|_| gap > 0);
+        if follows.is_some_and(|c| !":|,]}#".contains(*c))
+            && SECRET_PARTS.iter().any(|part| name.contains(part))
+        {
+            let rest = &line[end + gap..];
+            let length = rest.iter().position(|c| matches!(c, ',' | '}' | ']')).unwrap_or(rest.len());
+            mask(shown, end + gap, end + gap + length);
+        }
+    }
 }
 
 fn indent(line: &str) -> usize {
@@ -145,17 +217,59 @@ fn is_reference(value: &[char]) -> bool {
     text == "none" || name.is_some_and(|name| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()))
 }
 
-/// Hides user names and passwords in URLs. A password may have a slash.
-fn mask_user_info(shown: &mut [char]) {
-    let scheme_ends: Vec<usize> =
-        shown.windows(3).enumerate().filter(|(_, w)| *w == [':', '/', '/']).map(|(at, _)| at + 3).collect();
-    for start in scheme_ends {
-        let is_end = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'');
+/// Hides in URLs what may be secret: user names and passwords, queries, and keys that are written out. A password may have
+/// a slash.
+fn mask_urls(shown: &mut [char]) {
+    let is_end = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'');
+    let mut from = 0;
+    while let Some(start) = shown[from..].iter().position(|c| !is_end(c)).map(|at| from + at) {
         let end = shown[start..].iter().position(is_end).map_or(shown.len(), |at| start + at);
-        if let Some(at) = shown[start..end].iter().rposition(|c| *c == '@') {
-            mask(shown, start, start + at);
+        let word: String = shown[start..end].iter().collect();
+        if word.starts_with("-----BEGIN") {
+            let end = shown.len();
+            return mask(shown, start, end);
+        }
+        mask_url(&mut shown[start..end], &word);
+        from = end;
+    }
+}
+
+fn mask_url(shown: &mut [char], word: &str) {
+    let scheme = shown.windows(3).position(|w| *w == [':', '/', '/']);
+    if let Some(at) = shown.iter().rposition(|c| *c == '@') {
+        let is_part = |c: &char| matches!(c, '{' | '[');
+        let start = shown[..at].iter().rposition(is_part).map_or(0, |before| before + 1);
+        match scheme {
+            Some(scheme) => mask(shown, scheme + 3, at),
+            // `user:password@host`, without a scheme.
+            None if shown[start] != '/' && shown[start..at].contains(&':') => mask(shown, start, at),
+            None => {}
         }
     }
+    let Some(query) = shown.iter().position(|c| *c == '?').map(|at| at + 1) else { return };
+    if scheme.is_some() || matches!(mask_parameters(word), Cow::Owned(_)) {
+        let end = shown.len();
+        mask(shown, query, end);
+    }
+}
+
+/// The message of an error without what may be secret in the text that it quotes.
+pub(super) fn mask_message(message: String) -> String {
+    let is_suspicious = message.contains(['@', '?', '=']) || message.contains("-----BEGIN");
+    if !is_suspicious && !SECRET_PARTS.iter().any(|part| message.contains(part)) {
+        return message;
+    }
+    let quoted = message.split('`').enumerate().map(|(number, text)| match number % 2 {
+        0 => Cow::Borrowed(text),
+        _ => {
+            let line: Vec<char> = text.chars().collect();
+            let mut shown = line.clone();
+            mask_without_colon(&mut shown, &line);
+            mask_urls(&mut shown);
+            Cow::Owned(shown.into_iter().collect())
+        }
+    });
+    quoted.collect::<Vec<_>>().join("`")
 }
 
 /// Leaves quotes, brackets, commas and spaces.

@@ -303,7 +303,11 @@ pub(super) const HEADER_NAME: Reader<HeaderName> =
 pub(super) fn parse_header_name(text: &str) -> Result<HeaderName, FieldError> {
     HeaderName::try_from(text).map_err(|_| {
         (
-            format!("`{text}` is not a field name"),
+            match text.contains(':') {
+                // The value may follow.
+                true => "this is not a field name".into(),
+                false => format!("`{text}` is not a field name"),
+            },
             "names have letters, digits and `-`, as in `Accept-Language`".into(),
         )
     })

@@ -132,13 +132,16 @@ fn lookup_variable(inside: &str, environment: Environment<'_>) -> Result<String,
     };
     if name.strip_suffix("[]").is_some_and(is_name) {
         return Err(VariableError {
-            message: format!("`${{{inside}}}` is a list and can't be a part of a text"),
+            message: format!("`${{{name}}}` is a list and can't be a part of a text"),
             help: format!("let it stand alone, or write `${{{}}}`", name.trim_end_matches("[]")),
         });
     }
     if !is_name(name) {
+        let end = name.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+        let shown = end.map_or_else(|| name.to_owned(), |end| format!("{}…", &name[..end]));
         return Err(VariableError {
-            message: format!("`${{{inside}}}` is not a variable"),
+            // The rest may be the default, and that a secret.
+            message: format!("`${{{shown}}}` is not a variable"),
             help: "write `${VAR}` or `${VAR:-default}`, where VAR has letters, digits and `_`".into(),
         });
     }

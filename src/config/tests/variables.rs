@@ -78,7 +78,7 @@ fn what_can_t_be_filled_in_is_one_error_at_its_place() {
         ("${NOPE}", "the variable `NOPE` is not set", "`${NOPE:-…}`"),
         ("${NOPE", "`${` without `}`", "`$${` is a literal `${`"),
         ("${}", "`${}` is not a variable", "write `${VAR}`"),
-        ("${A-B}", "`${A-B}` is not a variable", "`${VAR:-default}`"),
+        ("${A-B}", "`${A…}` is not a variable", "`${VAR:-default}`"),
         ("${9}", "is not a variable", "write"),
     ] {
         let errors =
