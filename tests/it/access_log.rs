@@ -112,9 +112,10 @@ async fn aborted_requests_are_logged_whatever_the_sample() {
     gone.abort();
     json(&scratch, 2).await;
     let held = upstream.hold("/a");
-    let gone = larder.get("/a?held").spawn();
+    let mut gone = larder.raw().await;
+    gone.send("GET /a?held HTTP/1.1\r\nHost: api.test\r\n\r\n").await;
     held.arrived().await;
-    gone.abort();
+    gone.reset();
     let lines = json(&scratch, 3).await;
     assert_eq!((&lines[2]["route"], &lines[2]["status"]), (&"things".into(), &499.into()));
     assert_eq!((&lines[0]["path"], &lines[0]["whole"]), (&"/cut".into(), &false.into()));

@@ -73,12 +73,12 @@ async fn a_leaders_client_that_goes_away_does_not_end_the_fetch() {
     let (answer, feed) = Answer::fed();
     upstream.once("/a", answer);
     let held = upstream.hold("/a");
-    let leader = larder.get("/a").spawn();
+    let mut leader = larder.raw().await;
+    leader.send(format!("GET /a HTTP/1.1\r\nHost: {}\r\n\r\n", larder.address())).await;
     held.arrived().await;
     let followers = crowd(&larder, "/a", 5);
     larder.metric_becomes("larder_followers", 5.0).await;
-    leader.abort();
-    assert!(leader.await.is_err());
+    leader.reset();
     larder.metric_becomes("larder_connections", 5.0).await;
     held.release();
     feed.send("whole").await;

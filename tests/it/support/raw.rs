@@ -71,6 +71,11 @@ impl Raw {
         assert_eq!(self.rest().await, "");
     }
 
+    /// Leaves for certain: the other side can take a mere end for that of a client that still listens.
+    pub fn reset(self) {
+        self.stream.get_ref().set_zero_linger().expect("a socket");
+    }
+
     /// Sends no more, and still listens.
     pub async fn half_close(&mut self) {
         let _ = self.stream.get_mut().shutdown().await;
