@@ -80,8 +80,10 @@ async fn a_response_that_expires_during_a_failure_is_not_served() {
         let larder = Larder::with(&routes, &upstream);
         larder.get(URL).await.assert_stored();
         upstream.on(URL, answer);
-        larder.after(84);
+        larder.after(82);
         larder.get(URL).await.assert_status(200).assert_detail("stale-if-error");
+        // After the pause that the failure made.
+        larder.after(2);
         let held = upstream.hold(URL);
         let waiting = larder.get(URL).spawn();
         held.arrived().await;
