@@ -183,9 +183,8 @@ const MUTANTS: &[Mutant] = &[
         changes: &[
             (
                 "src/upstream/mod.rs",
-                "    let is_safe = [Method::GET, Method::HEAD].contains(request.method());\n    \
-                 is_safe && request.body().is_empty() && !request",
-                "    !request",
+                "request.method().is_safe() && request.body().is_empty() && !request",
+                "!request",
             ),
             (
                 "src/upstream/balancer.rs",
