@@ -47,8 +47,7 @@ impl CacheKey {
             parts.add(if is_known { b"known" } else { b"nobody" });
         }
         if route.callers.is_some() {
-            let kind = request.caller.token_kind_parts(route.per.as_ref());
-            kind.into_iter().for_each(|part| parts.add_optional(part));
+            parts.add_optional(request.caller.token_kind_part(route.per.as_ref()));
         }
         parts.add_count(route.headers.len());
         for name in &route.headers {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::credential::Credential;
 use super::jwt::{claim_text, decode_claims, find_claim, numeric_date};
-use super::token_kind::TokenKind;
+use super::token_kind::{NamedBy, TokenKind};
 use crate::clock::Timestamp;
 
 /// The way in which a route knows its callers: an entry of `callers`.
@@ -154,17 +154,17 @@ impl<'a> CallerView<'a> {
         }
     }
 
-    /// The parts of the key that keep tokens of different kinds apart, where callers are told apart by `per`.
-    pub(super) fn token_kind_parts(self, per: Option<&Credential>) -> [Option<&'a [u8]>; 2] {
-        let Some(identity) = self.known() else { return [None, None] };
-        let names_one_caller = match per {
-            Some(Credential::Identity) => true,
-            Some(Credential::Claims(paths)) => {
-                paths.iter().any(|path| identity.claim(path).is_some_and(|claim| claim.names_one_caller))
-            }
-            _ => false,
+    /// The part of the key that keeps tokens of different kinds apart, where callers are told apart by `per`.
+    pub(super) fn token_kind_part(self, per: Option<&Credential>) -> Option<&'a [u8]> {
+        let identity = self.known()?;
+        let names_one = |path: &String| identity.claim(path).is_some_and(|claim| claim.names_one_caller);
+        let named_by = match per {
+            Some(Credential::Identity) => NamedBy::Sub,
+            Some(Credential::Claims(paths)) if paths.iter().any(|path| path == "sub") => NamedBy::Sub,
+            Some(Credential::Claims(paths)) if paths.iter().any(names_one) => NamedBy::OtherClaim,
+            _ => NamedBy::Group,
         };
-        identity.kind.key_parts(names_one_caller)
+        identity.kind.key_part(named_by)
     }
 
     /// The caller by whose name tags are made.

@@ -123,6 +123,10 @@ const NAMES_OF_ONE: &[&str] = &[
     "useruuid",
 ];
 
+/// What is no claim, by names that no claim has.
+const TYPE_OF_HEADER: &str = "=typ";
+const SCHEME: &str = "=scheme";
+
 /// A hash of claims.
 type ClaimsHash = [u8; 16];
 
@@ -130,7 +134,19 @@ type ClaimsHash = [u8; 16];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TokenKind {
     purpose: Option<ClaimsHash>,
-    rights: Option<ClaimsHash>,
+    /// All but `sub`, purpose and rights.
+    beside_sub: Option<ClaimsHash>,
+    all: Option<ClaimsHash>,
+}
+
+/// How the key of a response names its callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NamedBy {
+    /// Several callers share the response.
+    Group,
+    Sub,
+    /// Another claim with a value for each caller.
+    OtherClaim,
 }
 
 impl TokenKind {
@@ -161,28 +177,36 @@ impl TokenKind {
         let stated = claims.iter().map(|(name, value)| (name.as_str(), value));
         let stated = stated.filter(|(name, _)| Self::is_claim(name) && !is_ignored(name));
         // In the order of their names.
-        let (mut purpose, rights): (Vec<_>, Vec<_>) =
-            stated.partition(|(name, _)| PURPOSE_CLAIMS.contains(name));
+        let mut all: Vec<_> = stated.collect();
         // `JWT` says nothing (RFC 7519 §5.1), `at+jwt` does (RFC 9068 §2.1).
         let is_plain = |kind: &Value| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("jwt"));
-        purpose.extend(header.get("typ").filter(|kind| !is_plain(kind)).map(|kind| ("header", kind)));
+        all.extend(header.get("typ").filter(|kind| !is_plain(kind)).map(|kind| (TYPE_OF_HEADER, kind)));
         let scheme = Value::from(String::from_utf8_lossy(scheme));
-        purpose.extend((scheme != "").then_some(("scheme", &scheme)));
-        Self { purpose: hash(&purpose), rights: hash(&rights) }
+        all.extend((scheme != "").then_some((SCHEME, &scheme)));
+        let is_purpose =
+            |name: &str| [TYPE_OF_HEADER, SCHEME].contains(&name) || PURPOSE_CLAIMS.contains(&name);
+        Self {
+            purpose: hash(&all, is_purpose),
+            beside_sub: hash(&all, |name| name != "sub"),
+            all: hash(&all, |_| true),
+        }
     }
 
-    /// The parts of the key of a response to a caller with such a token. `names_one_caller`: the key has a caller's name.
-    pub(super) fn key_parts(&self, names_one_caller: bool) -> [Option<&[u8]>; 2] {
-        [self.purpose.as_ref(), self.rights.as_ref().filter(|_| names_one_caller)]
-            .map(|hash| hash.map(|it| it.as_slice()))
+    /// The part of the key of a response to a caller with such a token.
+    pub(super) fn key_part(&self, named_by: NamedBy) -> Option<&[u8]> {
+        let hash = match named_by {
+            NamedBy::Group => &self.purpose,
+            NamedBy::Sub => &self.beside_sub,
+            NamedBy::OtherClaim => &self.all,
+        };
+        hash.as_ref().map(|hash| hash.as_slice())
     }
 }
 
-/// `None` if there are none.
-fn hash(claims: &[(&str, &Value)]) -> Option<ClaimsHash> {
-    if claims.is_empty() {
-        return None;
-    }
+/// A hash of the claims that count; `None` if none does.
+fn hash(claims: &[(&str, &Value)], counts: impl Fn(&str) -> bool) -> Option<ClaimsHash> {
+    let mut claims = claims.iter().filter(|(name, _)| counts(name)).peekable();
+    claims.peek()?;
     let mut hasher = Sha256::new();
     for (name, value) in claims {
         hasher.update(format!("{name}={value}\n"));
@@ -229,7 +253,8 @@ mod tests {
         let rights = |mut claims: Value, more: Value| {
             claims["sub"] = json!("ann");
             claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            kind(json!({}), claims, &["nickname"]).rights
+            let kind = kind(json!({}), claims, &["nickname"]);
+            (kind.beside_sub, kind.all)
         };
         let plain = rights(json!({}), json!({}));
         for claim in [
@@ -242,11 +267,23 @@ mod tests {
             "is_admin",
             "iss",
         ] {
-            assert_ne!(rights(json!({}), json!({claim: ["x"]})), plain, "{claim}");
+            let other = rights(json!({}), json!({claim: ["x"]}));
+            assert!(other.0 != plain.0 && other.1 != plain.1, "{claim}");
         }
         for claim in VOLATILE_CLAIMS.iter().copied().chain(["nickname"]) {
             assert_eq!(rights(json!({}), json!({claim: ["x"]})), plain, "{claim}");
         }
+    }
+
+    #[test]
+    fn a_sub_counts_where_the_key_does_not_name_it() {
+        let part = |sub: &str, named_by| {
+            kind(json!({}), json!({"sub": sub, "email": "a@b"}), &[]).key_part(named_by).map(<[u8]>::to_vec)
+        };
+        assert_eq!(part("ann", NamedBy::Group), None);
+        assert_eq!(part("ann", NamedBy::Sub), part("bob", NamedBy::Sub));
+        assert_ne!(part("ann", NamedBy::OtherClaim), part("bob", NamedBy::OtherClaim));
+        assert_eq!(kind(json!({}), json!({"sub": "ann"}), &[]).key_part(NamedBy::Sub), None);
     }
 
     #[test]

@@ -91,8 +91,7 @@ fn describe_caller(route: &Route, request: &RequestHead<'_>) -> Vec<KeyPart> {
     if route.anonymous == Anonymous::Share {
         parts.push(key_part("signed in", request.caller.known().map(|_| "yes".to_owned())));
     }
-    let kind =
-        request.caller.token_kind_parts(route.per.as_ref()).into_iter().flatten().map(hash_for_display);
+    let kind = request.caller.token_kind_part(route.per.as_ref()).map(hash_for_display);
     parts.extend(route.callers.is_some().then(|| key_part("kind of token", kind)));
     parts
 }
