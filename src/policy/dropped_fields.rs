@@ -1,6 +1,9 @@
 //! Response fields that are not stored: they speak to one caller.
 
-use http::header::SET_COOKIE;
+use http::header::{
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED,
+    SERVER, SET_COOKIE, TRANSFER_ENCODING, VARY,
+};
 use http::{HeaderMap, HeaderName};
 
 use super::{is_ambiguous_name, with_dashes};
@@ -154,10 +157,29 @@ const WORDS: &[&str] = &[
 /// Words of tokens by which a list is read on. They are nobody's.
 const PAGING_WORDS: &[&str] = &["continuation", "cursor", "next", "page", "previous", "prev", "sync"];
 
+/// Fields of nearly all responses, which speak to everybody.
+const USUAL: [HeaderName; 12] = [
+    AGE,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    DATE,
+    ETAG,
+    EXPIRES,
+    LAST_MODIFIED,
+    SERVER,
+    TRANSFER_ENCODING,
+    VARY,
+];
+
 fn looks_personal(name: &str) -> bool {
     let has_word = |words: &[&str]| name.split('-').any(|word| words.contains(&word));
     // Names are short: a window costs less than the tables of `str::contains`, and each field of each response is tested.
-    let has = |part: &str| name.as_bytes().windows(part.len()).any(|window| window == part.as_bytes());
+    let has = |part: &str| {
+        let (part, first) = (part.as_bytes(), part.as_bytes().first());
+        name.as_bytes().windows(part.len()).any(|window| window.first() == first && window == part)
+    };
     let has_part = || PARTS.iter().any(|part| has(part));
     // CORS (`Access-Control-Allow-Credentials`) speaks to pages, and a response with `Set-Cookie` has rules of its own.
     let is_other = name.starts_with("access-control-") || name.starts_with("set-cookie");
@@ -210,7 +232,8 @@ impl DroppedFields {
 
     /// `X_User_Id` speaks to the same caller as `X-User-Id`.
     fn drops_dashed(&self, name: &HeaderName) -> bool {
-        let is_personal = |unless: &Self| looks_personal(name.as_str()) && !unless.drops(name);
+        let is_personal =
+            |unless: &Self| !USUAL.contains(name) && looks_personal(name.as_str()) && !unless.drops(name);
         self.names.contains(name)
             || self.prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
             || self.unless.as_deref().is_some_and(is_personal)
