@@ -123,7 +123,7 @@ const NAMES_OF_ONE: &[&str] = &[
     "useruuid",
 ];
 
-/// What is no claim, by names that no claim has.
+/// The type in the header and the scheme, beside the claims: no claim is called so.
 const TYPE_OF_HEADER: &str = "=typ";
 const SCHEME: &str = "=scheme";
 
