@@ -3,11 +3,9 @@
 use std::time::{Duration, Instant};
 
 use larder::clock::Clock;
-use larder::config::StoreSettings;
 use larder::policy::CacheKey;
-use larder::purge::{IndexBounds, NormalizedPath, Purge, Target, Validity};
-use larder::store::tiered::TieredStore;
-use larder::store::{PurgeStore, ReplicaRegistry, ResponseStore};
+use larder::purge::{IndexBounds, NormalizedPath, Purge, Target};
+use larder::store::{PurgeStore, ResponseStore};
 
 use crate::support::{Line, Redis, Relay, Replica, Upstream, body, response, store_settings, tiered_store};
 
@@ -48,47 +46,6 @@ async fn strict_many_hits_share_one_confirmation() {
 
 async fn confirmations(replica: &Replica) -> f64 {
     replica.metric("larder_redis_commands_total{command=\"sync\",result=\"answered\"}").await
-}
-
-/// Redis answers all, late as it is: purges that wait for their turn in this process are not late.
-#[tokio::test]
-async fn a_burst_of_purges_waits_and_none_of_them_fails() {
-    const PURGES: usize = 400;
-    let redis = Redis::start().await;
-    let relay = Relay::to(redis.address()).await;
-    let settings =
-        StoreSettings { timeout: Duration::from_secs(1), ..store_settings(&relay.url(), ", max_lag: 1h") };
-    let store = tiered_store(&settings, IndexBounds::default()).await;
-    relay.set(Line::Late(Duration::from_millis(10)));
-    let read = store.begin_fetch(&CacheKey([0; 32])).read_version();
-    let named = |number: usize| (60 * number..60 * (number + 1)).map(|at| Target::tag(at.to_string()));
-    let before = purge_scripts(&store);
-    let purging = (0..PURGES).map(|number| {
-        let (store, purge) = (store.clone(), Purge::hard(named(number).collect()));
-        tokio::spawn(async move { store.purge(purge).await })
-    });
-    for purged in purging.collect::<Vec<_>>() {
-        purged.await.unwrap().expect("Redis takes it");
-    }
-    let scripts = purge_scripts(&store) - before;
-    // Four are on their way at first, and then four are one script.
-    assert!(scripts <= PURGES as u64 / 3, "{scripts} scripts");
-    assert_eq!(store.remote_status().expect("it has Redis").pending_purges, 0);
-    let late = tiered_store(&settings, IndexBounds::default()).await;
-    for store in [&store, &late] {
-        for target in (0..PURGES).flat_map(named) {
-            assert_eq!(store.validity(&read, &[target.id()]), Validity::Dead, "{target}");
-        }
-    }
-    // People are told of each.
-    assert_eq!(redis.command(&["XLEN", "{larder}:journal"]).await, PURGES.to_string());
-}
-
-fn purge_scripts(store: &TieredStore) -> u64 {
-    let remote = store.remote_status().expect("it has Redis");
-    let purges =
-        remote.commands.iter().find(|command| command.command == "purge").expect("purges are counted");
-    purges.sent
 }
 
 /// In small, or with a million (`LARDER_LONG=1`).

@@ -22,8 +22,8 @@ const PAGE_SIZE: usize = 200;
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Encodes a record for the purge's script, which adds version and time.
-pub(super) fn encode_record(record: &AuditRecord) -> Option<Bytes> {
-    serde_json::to_vec(record).ok().map(Bytes::from)
+pub(super) fn encode_record(record: Option<&AuditRecord>) -> Bytes {
+    record.and_then(|record| serde_json::to_vec(record).ok()).unwrap_or_default().into()
 }
 
 /// Reads the matching records, the latest first. Skips malformed ones.

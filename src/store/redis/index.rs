@@ -3,8 +3,6 @@
 //! One confirmation is under way at a time, and serves all who wait for one. It is sent on a timer, when another
 //! replica's purge wakes this one, when the connection is a new one, and when somebody asks.
 
-mod purge_call;
-mod queue;
 mod roll;
 mod waiters;
 mod writing;
@@ -16,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::batcher::Batcher;
@@ -34,7 +32,6 @@ use crate::purge::{Epoch, Index, IndexBounds, Position, PurgeVersion, PurgeView,
 use crate::random::random_token;
 use crate::store::encoding::ClockOffset;
 use crate::store::remote_status::RemoteStatus;
-use queue::PurgeQueue;
 use waiters::Waiter;
 
 /// Records in one reply: some 50 kB.
@@ -54,8 +51,8 @@ pub(crate) struct RedisIndex {
     /// Purges that Redis has not taken; those that leave their targets in doubt are apart.
     journals: [Journal; 2],
     recent_purges: RecentPurges,
-    /// Purges on their way to Redis.
-    queue: Arc<PurgeQueue>,
+    /// Targets that may be on their way to Redis at the same time.
+    room: Semaphore,
     /// Held while the view may go from one epoch to another, and by who must know that it does not.
     epoch_switch: Mutex<()>,
     bounds: IndexBounds,
@@ -93,7 +90,7 @@ impl RedisIndex {
             membership,
             journals: Default::default(),
             recent_purges: RecentPurges::default(),
-            queue: Arc::default(),
+            room: Semaphore::new(writing::MAX_TARGETS_PER_SCRIPT),
             epoch_switch: Mutex::default(),
             bounds,
             clock,

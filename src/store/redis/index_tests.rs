@@ -83,7 +83,7 @@ async fn a_purge_that_waits_reaches_all_rules_but_its_own() {
         let stored = [Target::tag("new name").id(), *used];
         assert_eq!(index.view.check_validity(&read, &stored), Validity::Dead);
     }
-    let waiting = index.journals[0].take(10).expect("it waits");
+    let waiting = index.journals[0].take().expect("it waits");
     assert_eq!(waiting.targets, purge.ids());
 }
 

@@ -23,8 +23,6 @@ struct JournalState {
     in_doubt_for: Duration,
     /// How many are on their way to Redis.
     in_flight: usize,
-    /// How many Redis has, whose record for people comes with the last.
-    unrecorded: usize,
 }
 
 /// The purges to append now.
@@ -33,14 +31,6 @@ pub(super) struct JournalBatch {
     pub targets: Vec<TargetId>,
     pub named: Vec<String>,
     pub in_doubt_for: Duration,
-    /// Set in the last: how many there were, but for rules.
-    pub total: Option<usize>,
-}
-
-impl JournalBatch {
-    fn named_targets(&self) -> usize {
-        self.targets.iter().filter(|id| !id.is_rules()).count()
-    }
 }
 
 impl Journal {
@@ -78,47 +68,28 @@ impl Journal {
         named.truncate(MAX_NAMED_TARGETS);
     }
 
-    /// Takes `at_most` of the waiting purges; they are returned by [`Journal::put_back`] or finished by
-    /// [`Journal::complete`].
-    pub(super) fn take(&self, at_most: usize) -> Option<JournalBatch> {
+    /// Takes the waiting purges; they are returned by [`Journal::put_back`] or finished by [`Journal::settle`].
+    pub(super) fn take(&self) -> Option<JournalBatch> {
         let mut waiting = self.state();
-        let mut targets = Vec::new();
-        while targets.len() < at_most
-            && let Some(id) = waiting.targets.pop_first()
-        {
-            targets.push(id);
-        }
-        if targets.is_empty() {
+        if waiting.targets.is_empty() {
             return None;
         }
+        let JournalState { targets, named, in_doubt_for, .. } = std::mem::take(&mut *waiting);
         waiting.in_flight = targets.len();
-        let in_doubt_for = waiting.in_doubt_for;
-        let mut batch = JournalBatch { targets, named: Vec::new(), in_doubt_for, total: None };
-        if waiting.targets.is_empty() {
-            batch.named = std::mem::take(&mut waiting.named);
-            batch.total = Some(waiting.unrecorded + batch.named_targets());
-            waiting.in_doubt_for = Duration::ZERO;
-        }
-        Some(batch)
+        let mut targets: Vec<TargetId> = targets.into_iter().collect();
+        targets.sort_unstable();
+        Some(JournalBatch { targets, named, in_doubt_for })
     }
 
     pub(super) fn put_back(&self, batch: &JournalBatch, view: &PurgeView) {
         self.add(&batch.targets, batch.in_doubt_for, view);
         self.add_names(batch.named.clone());
         // Named twice meanwhile: by what was taken, and by what waits.
-        self.release(batch, view);
+        self.complete(batch, view);
     }
 
     /// Redis has it, and so has the view.
     pub(super) fn complete(&self, batch: &JournalBatch, view: &PurgeView) {
-        let mut waiting = self.state();
-        waiting.unrecorded =
-            if batch.total.is_some() { 0 } else { waiting.unrecorded + batch.named_targets() };
-        drop(waiting);
-        self.release(batch, view);
-    }
-
-    fn release(&self, batch: &JournalBatch, view: &PurgeView) {
         self.state().in_flight = 0;
         view.change(|index| index.clear_pending(&batch.targets));
     }
@@ -155,53 +126,20 @@ mod tests {
         let (view, journal) = (view(), Journal::default());
         journal.add(&[id("a"), id("b")], Duration::ZERO, &view);
         assert_eq!((is_valid(&view, &["a"]), is_valid(&view, &["c"])), (false, true));
-        let batch = journal.take(MAX_TARGETS).unwrap();
+        let batch = journal.take().unwrap();
         assert_eq!((batch.targets.len(), journal.len()), (2, 2));
         assert!(!is_valid(&view, &["a"]));
         // Named again while it is being appended: what is settled is the first purge only.
         journal.add(&[id("a")], Duration::from_secs(1), &view);
         journal.complete(&batch, &view);
         assert_eq!((is_valid(&view, &["a"]), is_valid(&view, &["b"])), (false, true));
-        let batch = journal.take(MAX_TARGETS).unwrap();
+        let batch = journal.take().unwrap();
         assert_eq!(batch.in_doubt_for, Duration::from_secs(1));
         journal.put_back(&batch, &view);
         assert!(!is_valid(&view, &["a"]));
-        journal.complete(&journal.take(MAX_TARGETS).unwrap(), &view);
+        journal.complete(&journal.take().unwrap(), &view);
         assert!(is_valid(&view, &["a"]));
-        assert!(journal.take(MAX_TARGETS).is_none());
-    }
-
-    /// They are not sent again, and people are told of all with the last part.
-    #[test]
-    fn parts_that_redis_has_taken_stay_taken() {
-        let (view, journal) = (view(), Journal::default());
-        journal.add(&["a", "b", "c", "d", "e"].map(id), Duration::from_secs(1), &view);
-        journal.add_names(vec!["tag a".to_owned()]);
-        let first = journal.take(2).unwrap();
-        assert_eq!(
-            (first.targets.len(), &first.named[..], first.total, journal.len()),
-            (2, &[][..], None, 5)
-        );
-        journal.complete(&first, &view);
-        let refused = journal.take(2).unwrap();
-        journal.put_back(&refused, &view);
-        assert_eq!(journal.len(), 3);
-        for name in ["a", "b", "c", "d", "e"] {
-            assert_eq!(is_valid(&view, &[name]), first.targets.contains(&id(name)), "{name}");
-        }
-        let part = journal.take(2).unwrap();
-        journal.complete(&part, &view);
-        let last = journal.take(2).unwrap();
-        assert_eq!(
-            (last.targets.len(), &last.named[..], last.total),
-            (1, &["tag a".to_owned()][..], Some(5))
-        );
-        assert_eq!(last.in_doubt_for, Duration::from_secs(1), "as long as any of them");
-        journal.complete(&last, &view);
-        assert!(journal.take(2).is_none() && is_valid(&view, &["a", "b", "c", "d", "e"]));
-        journal.add(&[id("f")], Duration::ZERO, &view);
-        let next = journal.take(2).unwrap();
-        assert_eq!((next.total, next.in_doubt_for), (Some(1), Duration::ZERO));
+        assert!(journal.take().is_none());
     }
 
     #[test]
@@ -213,7 +151,7 @@ mod tests {
         assert_eq!(journal.len(), 1);
         assert!(!is_valid(&view, &["untouched"]));
         journal.add(&[id("more")], Duration::ZERO, &view);
-        let batch = journal.take(MAX_TARGETS).unwrap();
+        let batch = journal.take().unwrap();
         assert_eq!(batch.targets, [Target::Everything.id()]);
         journal.complete(&batch, &view);
         assert!(is_valid(&view, &["untouched", "more", "7"]));

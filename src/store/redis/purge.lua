@@ -2,9 +2,9 @@
 --
 -- ARGV[9] for how many microseconds the targets stay in doubt   ARGV[10] 'h', 's', or 'm' for a write under way
 -- ARGV[11] how many records are kept   ARGV[12] the longest lifetime of a response, in microseconds
--- ARGV[13] the channel to wake the others by   ARGV[14] the intent, or nothing   ARGV[15] how many records for people there are
+-- ARGV[13] the channel to wake the others by   ARGV[14] the intent, or nothing   ARGV[15] the record for people, or nothing
 -- ARGV[16] how many of these are kept   KEYS[4] the journal of them   ARGV[17] the channel to announce it on, or nothing
--- ARGV[18] how many targets the intent is resolved for   ARGV[19..] the ids of these, then of the targets, then the records
+-- ARGV[18] how many targets the intent is resolved for   ARGV[19..] the ids of these, and then of the targets
 
 -- Each purge removes up to this many old records, besides one for each target, so that no purge pays for many.
 local STEP = 4
@@ -15,8 +15,7 @@ local RULES = '\255\255\255'
 
 local RESOLVED = 19
 local FIRST = RESOLVED + ARGV[18]
-local LAST = #ARGV - ARGV[15]
-local room = STEP + LAST - FIRST + 1
+local room = STEP + #ARGV - FIRST + 1
 local in_doubt = tonumber(ARGV[9])
 local kind, suffix = ARGV[10], ''
 if kind == 'm' then
@@ -29,7 +28,7 @@ raise(math.max(now, high + 1))
 version = high
 
 local ids = {}
-for at = FIRST, LAST do ids[#ids + 1] = ARGV[at] end
+for at = FIRST, #ARGV do ids[#ids + 1] = ARGV[at] end
 
 for from = 1, #ids, CHUNK do
   local places, dates = {}, {}
@@ -120,21 +119,18 @@ local function tell_former()
 end
 tell_former()
 
--- Nothing depends on the records. Should the clock have stepped back, the version is no id that may come next.
-local function append(number, json)
+-- Nothing depends on the record. Should the clock have stepped back, the version is no id that may come next.
+if ARGV[15] ~= '' and KEYS[4] then
   local function add(id)
     return redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', ARGV[16], id,
-      'position', whole(version), 'at', whole(now), 'record', json)
+      'position', whole(version), 'at', whole(now), 'record', ARGV[15])
   end
-  if type(add(whole(version) .. '-' .. whole(number))) == 'table' then add('*') end
+  if type(add(whole(version) .. '-0')) == 'table' then add('*') end
+  redis.pcall('PERSIST', KEYS[4])
   if ARGV[17] ~= '' then
-    local record = string.format('{"position":%d,"at":%d,', version, now) .. string.sub(json, 2)
+    local record = string.format('{"position":%d,"at":%d,', version, now) .. string.sub(ARGV[15], 2)
     redis.pcall('PUBLISH', ARGV[17], record)
   end
-end
-if LAST < #ARGV and KEYS[4] then
-  for at = LAST + 1, #ARGV do append(at - LAST - 1, ARGV[at]) end
-  redis.pcall('PERSIST', KEYS[4])
 end
 
 -- A hint only: whoever may not publish purges all the same.

@@ -2,35 +2,46 @@
 
 use std::time::Duration;
 
-use super::RedisIndex;
-use super::purge_call::{PurgeCall, RecordKind};
-use super::queue::{MAX_TARGETS_IN_FLIGHT, Turn};
-use crate::clock::{Moment, Timestamp};
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::{RedisIndex, integer_arg};
+use crate::clock::{Moment, Timestamp, saturating_micros};
 use crate::purge::{
-    AuditRecord, IndexChange, IntentId, Purge, PurgeCause, PurgeIntent, PurgeMode, PurgeVersion, Target,
-    TargetId,
+    AuditRecord, IndexChange, Purge, PurgeCause, PurgeIntent, PurgeMode, PurgeVersion, Target, TargetId,
 };
+use crate::store::audit_log::MAX_AUDIT_RECORDS;
+use crate::store::redis::audit_log;
 use crate::store::redis::command_stats::CommandKind;
 use crate::store::redis::connection::Admission;
 use crate::store::redis::error::RedisError;
 use crate::store::redis::journal::{Journal, JournalBatch};
 use crate::store::redis::scripts::{PURGE, ScriptReply};
 
-/// Targets of one intent, which is one script.
-const MAX_TARGETS_PER_INTENT: usize = 1000;
+/// One script blocks Redis for a millisecond or two with this many targets. Nor are there more on their way at a time: a
+/// crowd of writes waits here, and not in Redis, where it would make every other command late.
+pub(super) const MAX_TARGETS_PER_SCRIPT: usize = 1000;
+
+/// How targets are recorded.
+#[derive(Clone)]
+struct WriteOptions {
+    mode: PurgeMode,
+    in_doubt_for: Duration,
+    resolves: Option<PurgeIntent>,
+    audit: Option<AuditRecord>,
+}
 
 impl RedisIndex {
     /// `Ok`: Redis has it, and so has the view. Otherwise it waits until Redis takes it, and holds here meanwhile.
     pub(crate) async fn purge(&self, purge: &Purge) -> Result<PurgeVersion, RedisError> {
-        let call = PurgeCall {
-            targets: purge.ids(),
-            kind: RecordKind::Purge(purge.mode),
+        let targets = purge.ids();
+        let options = WriteOptions {
+            mode: purge.mode,
             in_doubt_for: purge.in_doubt_for,
             resolves: purge.resolves.as_ref().map(bound_intent),
-            audit: AuditRecord::from_purge(purge, &self.membership.name).into_iter().collect(),
+            audit: AuditRecord::from_purge(purge, &self.membership.name),
         };
-        let targets = call.targets.clone();
-        let recorded = self.send_in_parts(call).await;
+        let recorded = self.write_purge(&targets, options, self.admission()).await;
         if recorded.is_err() && !targets.is_empty() {
             let journal = &self.journals[usize::from(!purge.in_doubt_for.is_zero())];
             journal.add(&targets, purge.in_doubt_for, &self.view);
@@ -43,32 +54,36 @@ impl RedisIndex {
     /// `Ok`: Redis has the intent. Otherwise it may have it all the same; the intent ends at its date.
     pub(crate) async fn add_intent(&self, intent: &PurgeIntent) -> Result<(), RedisError> {
         let intent = bound_intent(intent);
-        let call = PurgeCall {
-            targets: intent.targets,
-            kind: RecordKind::Intent(intent.id),
+        let options = WriteOptions {
+            mode: PurgeMode::Hard,
             in_doubt_for: intent.expires_in,
             resolves: None,
-            audit: Vec::new(),
+            audit: None,
         };
-        self.send_in_turn(call).await.map(drop)
+        let mut args = self.purge_args(&intent.targets, &options);
+        (args[1], args[5]) = (Bytes::from_static(b"m"), Bytes::copy_from_slice(&intent.id.0));
+        let reply = self.run_purge(intent.targets.len(), args, self.admission()).await?;
+        self.apply(&reply);
+        if self.view.epoch() != reply.sync.epoch {
+            return Err(RedisError::IndexReplaced);
+        }
+        if !reply.sync.is_complete {
+            let until = reply.sync.server_time.plus(intent.expires_in);
+            self.view.change(|index| index.add_intent(intent.id, &intent.targets, reply.version, until));
+        }
+        Ok(())
     }
 
-    /// A part at a time: what Redis has taken is not sent again, and once it takes any, later purges do not join these.
     pub(super) async fn flush_journal(&self, journal: &Journal) -> Result<(), RedisError> {
-        while let Some(batch) = journal.take(MAX_TARGETS_IN_FLIGHT) {
-            let call = PurgeCall {
-                targets: batch.targets.clone(),
-                kind: RecordKind::Purge(PurgeMode::Hard),
+        while let Some(batch) = journal.take() {
+            let options = WriteOptions {
+                mode: PurgeMode::Hard,
                 in_doubt_for: batch.in_doubt_for,
                 resolves: None,
-                audit: self.late_audit_record(&batch).into_iter().collect(),
+                audit: Some(self.late_audit_record(&batch)),
             };
-            // It waits for no turn: no confirmation counts before it.
-            match self.send(&call, Admission::Probe).await {
-                Ok(_) => {
-                    journal.complete(&batch, &self.view);
-                    self.servers.index_node().health.on_probe_success();
-                }
+            match self.write_purge(&batch.targets, options, Admission::Probe).await {
+                Ok(_) => journal.complete(&batch, &self.view),
                 Err(failure) => {
                     journal.put_back(&batch, &self.view);
                     return Err(failure);
@@ -83,17 +98,17 @@ impl RedisIndex {
         self.journals.iter().map(Journal::len).sum()
     }
 
-    /// The record of purges that Redis takes later than they were asked for; the last part has it.
-    fn late_audit_record(&self, batch: &JournalBatch) -> Option<AuditRecord> {
-        Some(AuditRecord {
+    /// The record of purges that Redis takes later than they were asked for.
+    fn late_audit_record(&self, batch: &JournalBatch) -> AuditRecord {
+        AuditRecord {
             position: PurgeVersion::default(),
             at: Timestamp::default(),
             cause: PurgeCause { source: "late".to_owned(), ..PurgeCause::default() },
             soft: false,
             targets: batch.named.clone(),
-            target_count: batch.total?,
+            target_count: batch.targets.iter().filter(|id| !id.is_rules()).count(),
             replica: self.membership.name.clone(),
-        })
+        }
     }
 
     /// A breaker that has just opened is no reason to refuse a purge, which Redis may well take.
@@ -105,54 +120,44 @@ impl RedisIndex {
         }
     }
 
-    async fn send_in_parts(&self, call: PurgeCall) -> Result<PurgeVersion, RedisError> {
+    async fn write_purge(
+        &self,
+        targets: &[TargetId],
+        options: WriteOptions,
+        admission: Admission,
+    ) -> Result<PurgeVersion, RedisError> {
         let mut version = PurgeVersion::default();
-        for part in call.into_parts(MAX_TARGETS_IN_FLIGHT) {
-            version = self.send_in_turn(part).await?;
+        let mut chunks: Vec<&[TargetId]> = targets.chunks(MAX_TARGETS_PER_SCRIPT).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        let last = chunks.len() - 1;
+        for (number, targets) in chunks.into_iter().enumerate() {
+            // The intent is resolved when all of the purge is there.
+            let args = match number == last {
+                true => self.purge_args(targets, &options),
+                false => {
+                    self.purge_args(targets, &WriteOptions { resolves: None, audit: None, ..options.clone() })
+                }
+            };
+            let reply = self.run_purge(targets.len(), args, admission).await?;
+            self.apply_purge(targets, options.mode, options.in_doubt_for, &reply)?;
+            version = reply.version;
         }
         Ok(version)
     }
 
-    /// Sends it when there is room, maybe with others.
-    async fn send_in_turn(&self, call: PurgeCall) -> Result<PurgeVersion, RedisError> {
-        match self.queue.wait(call).await {
-            Some(Turn::Send(joined)) => {
-                let result = self.send(&joined.call, self.admission()).await;
-                joined.finish(&result);
-                result
-            }
-            Some(Turn::Sent(result)) => result,
-            None => Err(RedisError::Unavailable),
-        }
-    }
-
-    /// Runs `purge.lua`. `Ok`: Redis has it, and so has the view.
-    async fn send(&self, call: &PurgeCall, admission: Admission) -> Result<PurgeVersion, RedisError> {
-        let args = call.args(&self.bounds, &self.keys);
-        let reply = self.run_script(CommandKind::Purge, &PURGE, args, admission).await?;
-        match call.kind {
-            RecordKind::Purge(mode) => self.apply_purge(&call.targets, mode, call.in_doubt_for, &reply)?,
-            RecordKind::Intent(id) => self.apply_intent(id, &call.targets, call.in_doubt_for, &reply)?,
-        }
-        Ok(reply.version)
-    }
-
-    fn apply_intent(
+    /// Runs `purge.lua` when there is room for its targets.
+    async fn run_purge(
         &self,
-        id: IntentId,
-        targets: &[TargetId],
-        expires_in: Duration,
-        reply: &ScriptReply,
-    ) -> Result<(), RedisError> {
-        self.apply(reply);
-        if self.view.epoch() != reply.sync.epoch {
-            return Err(RedisError::IndexReplaced);
-        }
-        if !reply.sync.is_complete {
-            let until = reply.sync.server_time.plus(expires_in);
-            self.view.change(|index| index.add_intent(id, targets, reply.version, until));
-        }
-        Ok(())
+        targets: usize,
+        args: Vec<Bytes>,
+        admission: Admission,
+    ) -> Result<ScriptReply, RedisError> {
+        let permits = u32::try_from(targets).unwrap_or(u32::MAX);
+        let room = timeout(self.deadline, self.room.acquire_many(permits)).await;
+        let _room = room.map_err(|_| RedisError::TimedOut)?.ok();
+        self.run_script(CommandKind::Purge, &PURGE, args, admission).await
     }
 
     /// An index has these. `Err`: no view uses it any more, so no replica has learned of them.
@@ -181,12 +186,38 @@ impl RedisIndex {
         self.membership.record_purge(version);
         Ok(())
     }
+
+    /// The arguments of `purge.lua`.
+    fn purge_args(&self, targets: &[TargetId], options: &WriteOptions) -> Vec<Bytes> {
+        let (intent, resolved) = match &options.resolves {
+            Some(intent) => (Bytes::copy_from_slice(&intent.id.0), &intent.targets[..]),
+            None => (Bytes::new(), &[][..]),
+        };
+        let kind: &[u8] = match options.mode {
+            PurgeMode::Hard => b"h",
+            PurgeMode::Soft => b"s",
+        };
+        let mut args = vec![
+            integer_arg(saturating_micros(options.in_doubt_for.min(self.bounds.max_lifetime))),
+            Bytes::from_static(kind),
+            integer_arg(self.bounds.max_records as u64),
+            integer_arg(saturating_micros(self.bounds.max_lifetime)),
+            Bytes::copy_from_slice(self.keys.wake.as_bytes()),
+            intent,
+            audit_log::encode_record(options.audit.as_ref()),
+            integer_arg(MAX_AUDIT_RECORDS as u64),
+            Bytes::copy_from_slice(self.keys.publish.as_deref().unwrap_or_default().as_bytes()),
+            integer_arg(resolved.len() as u64),
+        ];
+        args.extend(resolved.iter().chain(targets).map(|id| Bytes::copy_from_slice(&id.0)));
+        args
+    }
 }
 
 /// Bounds the intent to what one script can record: everything if it has too many targets.
 fn bound_intent(intent: &PurgeIntent) -> PurgeIntent {
     let mut intent = intent.clone();
-    if intent.targets.len() > MAX_TARGETS_PER_INTENT {
+    if intent.targets.len() > MAX_TARGETS_PER_SCRIPT {
         intent.targets = vec![Target::Everything.id()];
     }
     intent

@@ -137,7 +137,7 @@ impl<'p> Trials<'p> {
         let former = [&self.probe.keys.former_index, &self.probe.keys.former_replicas];
         let on_index = [&index, former[0], former[1]];
         self.run_script("sync", &SYNC, &on_index, &self.index_args(&[]), Loss::Sharing).await;
-        let purge = ["0", "h", "1000", "60000000", &self.probe.keys.wake, "", "0", "10", "", "0"];
+        let purge = ["0", "h", "1000", "60000000", &self.probe.keys.wake, "", "", "10", "", "0"];
         let mut purge = self.index_args(&purge);
         purge.push(Bytes::copy_from_slice(&Target::Everything.id().0));
         let with_journal = [&index, former[0], former[1], &journal];
