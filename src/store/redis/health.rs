@@ -2,8 +2,7 @@
 //!
 //! Closed: commands are sent. Open: they fail at once. Half-open: a probe is under way; the confirmation of the purge
 //! index is the probe. One failure opens the breaker, because every request that waits for a missing reply is delayed.
-//! A single late reply may be due to a busy machine, so it takes two of these in a row, the second to a command that was
-//! sent after the first was late: whatever was on its way in one pause is late together. One answered probe closes it.
+//! A single late reply may be due to a busy machine, so it takes two of these in a row. One answered probe closes it.
 //!
 //! (The upstream's breaker counts failures and lets a request through now and then. This one opens at once and is closed
 //! by probes of its own, so the two share no code.)
@@ -35,8 +34,8 @@ pub(crate) struct NodeHealth {
     context: ExplainContext,
     breaker: AtomicU8,
     times_opened: AtomicU64,
-    /// The [`Moment`] since which replies do not come in time; zero: they do.
-    late_since: AtomicU64,
+    /// The last reply did not come in time.
+    last_reply_was_late: AtomicBool,
     has_warning: AtomicBool,
     outage: Mutex<Outage>,
 }
@@ -70,7 +69,7 @@ impl NodeHealth {
             context,
             breaker: AtomicU8::new(BreakerState::Open as u8),
             times_opened: AtomicU64::new(0),
-            late_since: AtomicU64::new(0),
+            last_reply_was_late: AtomicBool::new(false),
             has_warning: AtomicBool::new(false),
             outage: Mutex::new(Outage { server, ..Outage::default() }),
         }
@@ -126,8 +125,8 @@ impl NodeHealth {
 
     /// The server replied; whether it refused the command is not a matter of the connection.
     pub(crate) fn on_reply(&self, command: CommandKind, error: Option<&RedisError>) {
-        if self.late_since.load(Ordering::Relaxed) != 0 {
-            self.late_since.store(0, Ordering::Relaxed);
+        if self.last_reply_was_late.load(Ordering::Relaxed) {
+            self.last_reply_was_late.store(false, Ordering::Relaxed);
         }
         match error {
             None if self.has_warning.load(Ordering::Relaxed) => self.end_warning(command),
@@ -165,10 +164,10 @@ impl NodeHealth {
         }
     }
 
-    /// Reports whether the failure of a command that was sent at `sent_at` opened the breaker.
-    pub(crate) fn on_command_failure(&self, error: &RedisError, sent_at: Moment) -> bool {
+    /// Reports whether the failure opened the breaker.
+    pub(crate) fn on_command_failure(&self, error: &RedisError) -> bool {
         let is_late = *error == RedisError::TimedOut;
-        if is_late && self.is_first_late(sent_at) && self.is_healthy() {
+        if is_late && !self.last_reply_was_late.swap(true, Ordering::Relaxed) && self.is_healthy() {
             return false;
         }
         self.open(|outage| {
@@ -178,15 +177,6 @@ impl NodeHealth {
                 outage.command = Some(explain(error, self.context));
             }
         })
-    }
-
-    /// Whether no command before the one sent at `sent_at` is known to be late.
-    fn is_first_late(&self, sent_at: Moment) -> bool {
-        let (now, ordering) = (Moment::now().as_nanos(), Ordering::Relaxed);
-        match self.late_since.compare_exchange(0, now, ordering, ordering) {
-            Ok(_) => true,
-            Err(late_since) => sent_at.as_nanos() < late_since,
-        }
     }
 
     /// There is no connection. Returns the reason if it is ambiguous: then the caller probes the port and calls
@@ -258,7 +248,7 @@ impl NodeHealth {
     /// reason.
     pub(crate) fn on_probe_failure(&self, error: &RedisError) {
         if *error != RedisError::TimedOut {
-            self.on_command_failure(error, Moment::now());
+            self.on_command_failure(error);
         }
         if self.is_healthy() {
             return;
@@ -275,7 +265,7 @@ impl NodeHealth {
         let is_first = !std::mem::replace(&mut outage.was_available, true);
         (outage.connection, outage.command, outage.since, outage.logged) = (None, None, None, None);
         outage.is_connected = true;
-        self.late_since.store(0, Ordering::Relaxed);
+        self.last_reply_was_late.store(false, Ordering::Relaxed);
         self.breaker.store(BreakerState::Closed as u8, Ordering::Release);
         if was_logged || is_first {
             tracing::info!(server = outage.server, "connected to Redis");
@@ -368,14 +358,12 @@ mod tests {
     #[test]
     fn one_late_reply_opens_nothing_and_two_in_a_row_do() {
         let health = healthy();
-        let late = |sent_at| health.on_command_failure(&RedisError::TimedOut, sent_at);
-        let began = Moment::now();
-        assert!(!late(began));
+        assert!(!health.on_command_failure(&RedisError::TimedOut));
         health.on_probe_failure(&RedisError::TimedOut);
         assert!(health.is_healthy());
         health.on_reply(CommandKind::Get, None);
-        assert!(!late(began) && !late(began), "both were on their way in one pause");
-        assert!(late(Moment::now()));
+        assert!(!health.on_command_failure(&RedisError::TimedOut));
+        assert!(health.on_command_failure(&RedisError::TimedOut));
         assert!(!health.is_healthy());
         assert_eq!(code(&health), Some("no-reply"));
         health.on_probe_success();
@@ -386,7 +374,7 @@ mod tests {
     fn any_other_failure_opens_it_at_once() {
         for error in [RedisError::ConnectionLost("reset".into()), RedisError::ErrorReply("READONLY".into())] {
             let health = healthy();
-            assert!(health.on_command_failure(&error, Moment::now()));
+            assert!(health.on_command_failure(&error));
             assert!(!health.is_healthy());
         }
         let health = healthy();
@@ -398,15 +386,15 @@ mod tests {
     fn a_failed_connection_is_a_better_reason_than_a_missing_reply() {
         let health = new();
         assert_eq!(code(&health), Some("connecting"));
-        health.on_command_failure(&RedisError::TimedOut, Moment::now());
+        health.on_command_failure(&RedisError::TimedOut);
         assert_eq!(code(&health), Some("connecting"));
         health.on_disconnected(&refused());
-        health.on_command_failure(&RedisError::TimedOut, Moment::now());
+        health.on_command_failure(&RedisError::TimedOut);
         health.on_probe_failure(&RedisError::TimedOut);
         health.on_connection_dropped();
         assert_eq!(code(&health), Some("refused"));
         health.on_connected();
-        health.on_command_failure(&RedisError::ErrorReply("LOADING".into()), Moment::now());
+        health.on_command_failure(&RedisError::ErrorReply("LOADING".into()));
         assert_eq!(code(&health), Some("loading"));
     }
 

@@ -195,7 +195,7 @@ impl RedisNode {
         self.figures.count(command, began.elapsed(), failure);
         match &result {
             Err(error) if error.is_server_failure() => {
-                if self.health.on_command_failure(error, began) {
+                if self.health.on_command_failure(error) {
                     self.changes.send_replace(());
                 }
             }
