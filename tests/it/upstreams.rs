@@ -84,7 +84,8 @@ async fn an_instance_that_is_back_gets_requests_again() {
 async fn only_a_read_is_repeated_when_an_instance_hangs_up() {
     let instances = [Upstream::start(), Upstream::start(), Upstream::start()];
     let urls: Vec<_> = instances.iter().map(Upstream::url).collect();
-    let larder = larder(&urls.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    let start = || larder(&urls.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    let larder = start();
     for (method, requests) in [("GET", 2), ("HEAD", 2), ("POST", 1), ("PUT", 1), ("DELETE", 1)] {
         let path = format!("/{method}");
         instances.iter().for_each(|it| _ = it.on(&path, Answer::hang_up()));
@@ -96,6 +97,8 @@ async fn only_a_read_is_repeated_when_an_instance_hangs_up() {
     }
     instances[1..].iter().for_each(|it| _ = it.on("/half", Answer::ok("ok")));
     instances[0].on("/half", Answer::hang_up());
+    // Another, which suspects no instance yet.
+    let larder = start();
     for _ in 0..6 {
         larder.get("/half").await.assert_text("ok");
     }
