@@ -130,7 +130,7 @@ async fn a_guarded_write_that_was_answered_early_is_put_in_doubt() {
 upstream: {url: \"${UPSTREAM}\", buffer_requests: 0}
 routes:
   - {path: /a, ttl: 1h, tags: [t]}
-  - {path: /w, guard: true, purges: [t, \"made:{response.json:/id}\"], timeout: 2s}
+  - {path: /w, guard: true, purges: [t, \"made:{response.json:/id}\"], timeout: 2s, idle_timeout: 30s}
 ";
     let whole = Arc::new(Semaphore::new(0));
     let of_upstream = whole.clone();
