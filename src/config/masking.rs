@@ -61,7 +61,10 @@ pub(super) fn mask_line(text: &str, number: usize) -> Vec<char> {
                 mask(&mut shown, start, end);
             }
         } else if SECRET_SECTIONS.iter().any(|section| section.chars().eq(key.iter().copied())) {
-            hide_section(&mut shown, value_after(&line, colon + 1));
+            let (start, end) = value_after(&line, colon + 1);
+            if !is_reference(&line[start..end]) {
+                hide_section(&mut shown, (start, end));
+            }
         }
     }
     mask_without_colon(&mut shown, &line);
@@ -209,12 +212,13 @@ fn value_after(line: &[char], from: usize) -> (usize, usize) {
     (start, start + length)
 }
 
-/// Whether a value is none, or one of the environment, and nothing besides.
+/// Whether a value is none, a boolean, or one of the environment, and nothing besides.
 fn is_reference(value: &[char]) -> bool {
     let text: String = value.iter().collect();
     let text = text.trim().trim_matches(['"', '\'']);
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    text == "none" || name.is_some_and(|name| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()))
+    matches!(text, "none" | "true" | "false")
+        || name.is_some_and(|name| name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()))
 }
 
 /// Hides in URLs what may be secret: user names and passwords, queries, and keys that are written out. A password may have

@@ -26,7 +26,7 @@ use super::warm::{BackgroundSettings, WARM_KIND, WarmContext};
 use super::yaml::{Value, YamlNode};
 use super::{
     Config, Listen, ListenerSettings, OperationPaths, RequestIds, Underscores, UpstreamAddress, admin_at,
-    ambiguous_names, events, lint, listen, overlay_checks, routes, warm, warnings,
+    ambiguous_names, encryption_checks, events, lint, listen, overlay_checks, routes, warm, warnings,
 };
 use crate::policy::credential::Credential;
 use crate::policy::rate_limit::{RateKey, RateLimit};
@@ -194,6 +194,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     }
     if let (Some(store), Some(parsed)) = (&read.store, &routes) {
         warnings::warn_of_sizes(store, parsed, diagnostics);
+        encryption_checks::require_keys(store, parsed, diagnostics);
     }
     if let Some(trusted) = &read.trusted_proxies {
         warnings::warn_of_networks(trusted, fields.value_location("trusted_proxies"), diagnostics);

@@ -48,6 +48,10 @@ impl Fingerprint {
             parts.add(b"ignore-vary");
             parts.add_list(route.ignore_vary.iter().map(|name| name.as_str().as_bytes()));
         }
+        // A readable value in Redis is replaced once the route encrypts.
+        if let Some(encrypt) = route.encrypt {
+            parts.add(if encrypt { b"encrypt" } else { b"sign" });
+        }
         // An observed route forwards the whole request, so its key does not cover all of it.
         parts.add(&[u8::from(route.mode == RouteMode::Observe)]);
         Fingerprint::from_parts(parts)

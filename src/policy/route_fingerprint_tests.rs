@@ -23,6 +23,8 @@ fn the_fingerprint_changes_with_the_reuse_rules() {
         Route { per: Some(Credential::Header(HeaderName::from_static("x"))), ..base() },
         Route { headers: vec![HeaderName::from_static("x")], ..base() },
         Route { cookies: vec!["x".to_owned()], ..base() },
+        Route { encrypt: Some(true), ..base() },
+        Route { encrypt: Some(false), ..base() },
         Route { overrides: Overrides { private: true, ..Overrides::default() }, ..base() },
     ];
     for (at, one) in different.iter().enumerate() {

@@ -171,6 +171,10 @@ macro_rules! route_keys {
             /// the content, gzip alone is given.
             compress: Vec<ResponseCoding> = COMPRESS, default "[]", cache_only;
 
+            /// Whether the route's responses in Redis are encrypted, where that differs from the others: `true`, or `false`: they
+            /// are signed, so that others can read but not forge them. Both use the keys of `store.encrypt` or `store.sign`.
+            encrypt: bool = BOOLEAN, optional, cache_only;
+
             /// Response fields that are not stored, because they are one caller's; the client whose request was forwarded
             /// gets them. `{also: [Set-Cookie], not: ["X-RateLimit-*"]}` changes the default list (sessions, tokens and rate
             /// limits), a list replaces it. A response with `Set-Cookie` is stored only if that is dropped.

@@ -89,12 +89,13 @@ pub struct FetchToken {
     /// The version without `settle`.
     began_at: ReadVersion,
     yields_to_newer: bool,
+    encrypt: Option<bool>,
 }
 
 impl FetchToken {
     /// For stores only.
     pub(crate) fn new(key: CacheKey, version: ReadVersion) -> Self {
-        Self { key, version, began_at: version, yields_to_newer: false }
+        Self { key, version, began_at: version, yields_to_newer: false, encrypt: None }
     }
 
     /// The key of the fetch.
@@ -128,6 +129,16 @@ impl FetchToken {
     #[must_use]
     pub fn settled(self, settle: Duration) -> Self {
         Self { version: self.version.settled(settle), ..self }
+    }
+
+    /// Whether a shared store encrypts what is written, or leaves it readable; `None`: as its own settings say.
+    #[must_use]
+    pub(crate) fn with_encryption(self, encrypt: Option<bool>) -> Self {
+        Self { encrypt, ..self }
+    }
+
+    pub(super) fn encryption(&self) -> Option<bool> {
+        self.encrypt
     }
 
     pub(super) fn yields_to_newer(&self) -> bool {

@@ -24,13 +24,23 @@ fn start(redis: &Redis, seal: Option<(&str, &[&str])>, upstream: &Upstream) -> R
 }
 
 fn start_with(redis: &Redis, seal: Option<(&str, &[&str])>, namespace: &str, upstream: &Upstream) -> Replica {
+    start_routes(redis, seal, namespace, ROUTES, upstream)
+}
+
+fn start_routes(
+    redis: &Redis,
+    seal: Option<(&str, &[&str])>,
+    namespace: &str,
+    routes: &str,
+    upstream: &Upstream,
+) -> Replica {
     let seal = seal.map(|(mode, keys)| format!(", {mode}: {{keys: [{}]}}", keys.join(", ")));
     let store = format!(
         "store: {{redis: \"{}\", memory: 0, timeout: 1s, namespace: {namespace}{}}}\n",
         redis.url(),
         seal.unwrap_or_default()
     );
-    Replica::with(&(store + ROUTES), upstream, Clock::system())
+    Replica::with(&(store + routes), upstream, Clock::system())
 }
 
 async fn start_connected(redis: &Redis, seal: Option<(&str, &[&str])>, upstream: &Upstream) -> Replica {
@@ -283,4 +293,91 @@ async fn a_value_of_the_former_release_is_a_miss_and_stays() {
     assert!(contains(&redis, &value, "other id").await);
     held.release();
     assert_eq!(reply.await.unwrap().text(), "GET /items/1 #2");
+}
+
+/// The values of the routes without `encrypt` are sealed as the store says.
+#[tokio::test]
+async fn a_route_is_encrypted_or_readable_unlike_the_others() {
+    for mode in MODES {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let start = async || {
+            let routes = "
+routes:
+  - {path: '/items/{id}', ttl: 1h}
+  - {path: '/me/{id}', ttl: 1h, encrypt: true}
+  - {path: '/news/{id}', ttl: 1h, encrypt: false}
+";
+            let replica = start_routes(&redis, Some((mode, &[NEW])), "larder", routes, &upstream);
+            replica.is_connected().await;
+            replica
+        };
+        let (one, other) = (start().await, start().await);
+        for (path, is_readable) in [("/items/1", mode == "sign"), ("/me/1", false), ("/news/1", true)] {
+            let value = store(&one, &redis, path).await;
+            assert_eq!(
+                contains(&redis, &value, &format!("GET {path} #1")).await,
+                is_readable,
+                "{mode} {path}"
+            );
+            other.get(path).await.assert_hit().assert_text(&format!("GET {path} #1"));
+            change(&redis, &value, "string.sub(v, 1, #v - 1) .. 'x'").await;
+            other.get(path).await.assert_text(&format!("GET {path} #2"));
+            other.has(path).await;
+        }
+        // Variants are sealed like the responses.
+        let answer = Answer::ok("GET /me/2").header("vary", "Accept-Language");
+        upstream.on("/me/2", answer);
+        let before = redis.responses().await;
+        one.get("/me/2").await.assert_stored();
+        let values = eventually("a variant and its kind", || async {
+            let values: Vec<_> =
+                redis.responses().await.into_iter().filter(|key| !before.contains(key)).collect();
+            (values.len() == 2).then_some(values)
+        })
+        .await;
+        for value in values {
+            assert!(
+                !contains(&redis, &value, "accept-language").await && !contains(&redis, &value, "GET").await
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_readable_value_is_replaced_once_its_route_encrypts() {
+    let before = "routes: [{path: '/items/{id}', ttl: 1h}]";
+    let after = "routes: [{path: '/items/{id}', ttl: 1h, encrypt: true}]";
+    for seal in [None, Some(("sign", &[NEW][..]))] {
+        let (redis, upstream) = (Redis::start().await, Upstream::start());
+        let readable = start_routes(&redis, seal, "larder", before, &upstream);
+        readable.is_connected().await;
+        let value = store(&readable, &redis, "/items/1").await;
+        assert!(contains(&redis, &value, "GET /items/1 #1").await);
+        let encrypts = start_routes(&redis, Some(("sign", &[NEW])), "larder", after, &upstream);
+        encrypts.is_connected().await;
+        encrypts.get("/items/1").await.assert_text("GET /items/1 #2").assert_stored();
+        encrypts.has("/items/1").await.assert_text("GET /items/1 #2");
+        assert!(!contains(&redis, &value, "GET /items/1").await);
+        // A replica that has not been changed yet neither serves nor needs it.
+        assert!(!readable.get("/items/1").await.is_hit());
+    }
+}
+
+/// `store`, and the keys with it, is not touched by a reload.
+#[tokio::test]
+async fn a_route_that_encrypts_since_a_reload_writes_nothing_readable() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, "timeout: 1s", "").await;
+    let yaml = format!(
+        "store: {{redis: '{}', timeout: 1s, sign: {{keys: [{NEW}]}}}}\n\
+         routes: [{{path: /a, ttl: 1h}}, {{path: /me, ttl: 1h, encrypt: true}}]",
+        redis.url()
+    );
+    larder.reconfigure(&yaml).await;
+    larder.get("/me").await.assert_stored();
+    larder.has("/me").await;
+    let before = redis.responses().await;
+    store(&larder, &redis, "/a").await;
+    // The one that was written first would be there, too.
+    assert_eq!((before.len(), redis.responses().await.len()), (0, 1));
 }

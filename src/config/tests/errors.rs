@@ -61,6 +61,15 @@ fn an_unknown_key_suggests_the_nearest_or_its_section() {
         ("rotues: []", &["2:1 unknown key `rotues`", "did you mean `routes`?"][..]),
         ("store: {max_lagg: 1s}", &["2:9", "in store", "did you mean `max_lag`?"]),
         ("store: {redis: 'redis://h', compress: {level: 10}}", &["not a level from 1 to 9", "`9` for size"]),
+        (
+            "store: {redis: 'redis://h'}\nroutes: [{path: /a, ttl: 1s, encrypt: true}]",
+            &["3:39", "`store` has none", "secret:"],
+        ),
+        (
+            "store: {redis: 'redis://h'}\ndefaults: {encrypt: true}\nroutes: [{path: /a}]",
+            &["4:17", "needs keys"],
+        ),
+        ("routes: [{path: /a, encrypt: {keys: []}}]", &["2:30", "`true` or `false`"]),
         ("store: {redis: 'redis://h', compress: {algorithm: zst}}", &["did you mean `zstd`?"]),
         ("store: {maxLag: 1s}", &["did you mean `max_lag`?"]),
         ("ttl: 30s", &["`ttl` belongs under a route"]),

@@ -67,8 +67,8 @@ impl Fetch {
         miss: &Miss,
         cost_bearer: CostBearer,
     ) -> Self {
-        let token = worker.proxy.store.begin_fetch(&miss.key).settled(lookup.route.settle);
         let target = FetchTarget::new(worker, head, lookup, cost_bearer);
+        let token = target.begin_fetch(&miss.key);
         let mut fetch = Self { target, stale: miss.stale.clone(), token, lease: HeldLease::default() };
         fetch.recheck_stale();
         fetch
@@ -90,8 +90,7 @@ impl Fetch {
             LeaseResult::Fetch(lease) => {
                 self.lease = lease;
                 // Time has passed: the fetch begins only now.
-                let token = self.target.proxy().store.begin_fetch(self.token.key());
-                self.token = token.settled(self.target.route.settle);
+                self.token = self.target.begin_fetch(self.token.key());
                 self.recheck_stale();
             }
             LeaseResult::Uncacheable(lasts) => {

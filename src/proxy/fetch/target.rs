@@ -33,6 +33,7 @@ use crate::policy::response_admission::RequestContext;
 use crate::policy::route::RouteMode;
 use crate::policy::validation::{ValidationResult, build_conditional_fields, evaluate_validation};
 use crate::policy::{CacheKey, RequestHead, Route, VaryFields};
+use crate::store::FetchToken;
 use crate::stored_response::StoredEntry;
 use crate::upstream::{RequestBody, StorableFetch, StrayContent, UpstreamError};
 
@@ -102,6 +103,12 @@ impl FetchTarget {
             primary: lookup.key,
             cost_bearer,
         }
+    }
+
+    /// A fetch that begins now.
+    pub(super) fn begin_fetch(&self, key: &CacheKey) -> FetchToken {
+        let token = self.proxy().store.begin_fetch(key);
+        token.settled(self.route.settle).with_encryption(self.route.encrypt)
     }
 
     /// The kind of caller on whose behalf it fetches.

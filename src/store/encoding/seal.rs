@@ -69,10 +69,16 @@ impl ValueSeal {
         (!keys.is_empty()).then_some(Self { mode, keys })
     }
 
-    /// Seals an encoded value, compressed or not. `None` if no random nonce can be drawn.
-    pub(crate) fn seal(&self, key: &CacheKey, value: &[u8]) -> Option<Bytes> {
+    /// Seals an encoded value, compressed or not; `encrypt`: in another mode than its own. `None` if no random nonce can be
+    /// drawn.
+    pub(crate) fn seal(&self, key: &CacheKey, value: &[u8], encrypt: Option<bool>) -> Option<Bytes> {
         let with = self.keys.first()?;
-        match self.mode {
+        let mode = match encrypt {
+            Some(true) => SealingMode::Encrypt,
+            Some(false) => SealingMode::Sign,
+            None => self.mode,
+        };
+        match mode {
             SealingMode::Encrypt => with.encrypt(key, value),
             SealingMode::Sign => with.sign(key, value),
         }
@@ -241,16 +247,16 @@ mod tests {
     #[test]
     fn an_encrypted_value_is_unreadable_and_comes_back_whole() {
         let (seal, value) = (seal(SealingMode::Encrypt, &["a"]), value());
-        let sealed = seal.seal(&KEY, &value).unwrap();
+        let sealed = seal.seal(&KEY, &value, None).unwrap();
         assert!(!sealed.windows(16).any(|part| *part == value[200..216]));
-        assert_ne!(sealed, seal.seal(&KEY, &value).unwrap(), "each nonce is used once");
+        assert_ne!(sealed, seal.seal(&KEY, &value, None).unwrap(), "each nonce is used once");
         assert_eq!(seal.open(&KEY, &sealed).unwrap(), value);
     }
 
     #[test]
     fn a_signed_value_is_the_value_and_a_signature() {
         let (seal, value) = (seal(SealingMode::Sign, &["a"]), value());
-        let sealed = seal.seal(&KEY, &value).unwrap();
+        let sealed = seal.seal(&KEY, &value, None).unwrap();
         assert_eq!((sealed.len(), &sealed[136..]), (value.len() + 40, &value[96..]));
         assert_eq!(seal.open(&KEY, &sealed).unwrap(), value);
     }
@@ -259,7 +265,7 @@ mod tests {
     fn any_change_and_any_other_key_is_found() {
         for mode in MODES {
             let (seal, value) = (seal(mode, &["a"]), value());
-            let sealed = seal.seal(&KEY, &value).unwrap();
+            let sealed = seal.seal(&KEY, &value, None).unwrap();
             for at in 0..sealed.len() {
                 let mut forged = sealed.to_vec();
                 forged[at] ^= 1;
@@ -275,7 +281,7 @@ mod tests {
             assert!(seal.open(&KEY, &[&sealed[..], &[0]].concat()).is_err());
             assert_eq!(seal.open(&CacheKey([8; 32]), &sealed), Err(SealError::NotAuthentic));
             assert_eq!(seal.open(&KEY, &value), Err(SealError::UnknownKey), "plain values are not believed");
-            let elsewhere = seal_in(mode, &["a"], "staging").seal(&KEY, &value).unwrap();
+            let elsewhere = seal_in(mode, &["a"], "staging").seal(&KEY, &value, None).unwrap();
             assert_eq!(seal.open(&KEY, &elsewhere), Err(SealError::NotAuthentic));
         }
     }
@@ -284,10 +290,10 @@ mod tests {
     fn keys_are_rotated_by_id() {
         let value = value();
         for mode in MODES {
-            let old = seal(mode, &["a"]).seal(&KEY, &value).unwrap();
+            let old = seal(mode, &["a"]).seal(&KEY, &value, None).unwrap();
             let rotated = seal(mode, &["b", "a"]);
             assert_eq!(rotated.open(&KEY, &old).unwrap(), value);
-            let new = rotated.seal(&KEY, &value).unwrap();
+            let new = rotated.seal(&KEY, &value, None).unwrap();
             assert_eq!(seal(mode, &["a", "b"]).open(&KEY, &new).unwrap(), value);
             assert_eq!(seal(mode, &["a"]).open(&KEY, &new), Err(SealError::UnknownKey));
         }
@@ -299,8 +305,20 @@ mod tests {
         for (mode, other) in
             [(SealingMode::Encrypt, SealingMode::Sign), (SealingMode::Sign, SealingMode::Encrypt)]
         {
-            let sealed = seal(mode, &["a"]).seal(&KEY, &value).unwrap();
+            let sealed = seal(mode, &["a"]).seal(&KEY, &value, None).unwrap();
             assert_eq!(seal(other, &["a"]).open(&KEY, &sealed).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn one_value_is_sealed_in_another_mode() {
+        let value = value();
+        for mode in MODES {
+            let seal = seal(mode, &["a"]);
+            let [encrypted, signed] =
+                [true, false].map(|encrypt| seal.seal(&KEY, &value, Some(encrypt)).unwrap());
+            assert!(!encrypted.ends_with(&value[200..]) && signed.ends_with(&value[200..]));
+            assert!([encrypted, signed].iter().all(|sealed| seal.open(&KEY, sealed).unwrap() == value));
         }
     }
 
@@ -308,7 +326,7 @@ mod tests {
     /// of this one.
     #[test]
     fn a_value_of_the_former_release_is_foreign() {
-        let mut value = seal(SealingMode::Encrypt, &["a"]).seal(&KEY, &value()).unwrap().to_vec();
+        let mut value = seal(SealingMode::Encrypt, &["a"]).seal(&KEY, &value(), None).unwrap().to_vec();
         value[96..104].copy_from_slice(&digest::digest(&digest::SHA256, b"a").as_ref()[..8]);
         assert_eq!(seal(SealingMode::Encrypt, &["a"]).open(&KEY, &value), Err(SealError::UnknownKey));
     }

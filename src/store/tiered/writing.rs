@@ -40,8 +40,11 @@ impl Tiers {
             value = self.memory.count(compressed);
         }
         if let Some(seal) = &self.seal {
-            let sealed = seal.seal(key, &value).ok_or_else(|| failed("encryption failed".to_owned()))?;
-            value = self.memory.count(sealed);
+            let sealed = seal.seal(key, &value, token.encryption());
+            value = self.memory.count(sealed.ok_or_else(|| failed("encryption failed".to_owned()))?);
+        } else if token.encryption() == Some(true) {
+            // The configuration was changed, and `store` with its keys takes effect at a restart.
+            return Err(failed("the route encrypts, and this process has no keys yet".to_owned()));
         }
         let (name, expires_at) = (self.keys.response(key), store_millis(&clocks, entry.expires_at()));
         if let (true, StoredEntry::Response(response)) = (token.yields_to_newer(), entry) {
