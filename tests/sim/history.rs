@@ -16,10 +16,11 @@ pub struct Point {
     pub at: u64,
 }
 
-/// A response: when its fetch began, and the versions of the items in it.
+/// A response: when its fetch began, when larder had its head, in milliseconds, and the versions of the items in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     pub begun: Point,
+    pub received: u64,
     pub versions: Vec<u64>,
 }
 
@@ -88,7 +89,7 @@ pub struct Violation {
 impl Body {
     pub fn encode(&self) -> String {
         let versions = self.versions.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
-        format!("{} {} {versions}", self.begun.order, self.begun.at)
+        format!("{} {} {} {versions}", self.begun.order, self.begun.at, self.received)
     }
 
     pub fn decode(text: &[u8]) -> Self {
@@ -96,7 +97,7 @@ impl Body {
         let mut numbers = text.split([' ', ',']).map(|number| number.parse().expect("a number"));
         let mut next = || numbers.next().expect("a number");
         let begun = Point { order: next(), at: next() };
-        Self { begun, versions: numbers.collect() }
+        Self { begun, received: next(), versions: numbers.collect() }
     }
 }
 

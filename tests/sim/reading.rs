@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::history::{Body, Obtained};
+use crate::process::millis;
 use crate::replica::{Replica, key, path, rules_id};
 use crate::rules::{self, tag};
 use crate::setting::Setting;
@@ -27,6 +28,12 @@ const LEASE_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How many fetches in a row a request joins before it fetches alone.
 const MAX_JOINS: usize = 4;
+
+/// When a fetch asked the upstream, and had the head of its response: its lifetime begins there.
+struct ExchangeTimes {
+    requested_at: Timestamp,
+    received_at: Timestamp,
+}
 
 /// The fetches under way that others may join, by resource.
 #[derive(Default)]
@@ -184,7 +191,8 @@ impl Replica {
         }
         let (begun, requested_at) = (self.world.history.now(), self.clock.now());
         let versions = self.world.upstream.read(resource).await?;
-        let body = Body { begun, versions };
+        let times = ExchangeTimes { requested_at, received_at: self.clock.now() };
+        let body = Body { begun, received: millis(), versions };
         let Some(shared) = shared else { return Some(body) };
         // With a 304 the tags of the content are those that are stored; other rules have other names for them.
         let is_unchanged = |stored: &StoredResponse| {
@@ -202,7 +210,7 @@ impl Replica {
             sleep(self.world.upstream.draw_body_delay()).await;
             shared.set(answered(Some(targets.clone())));
         }
-        let entry = self.entry((resource, rules), &token, &body, targets.to_vec(), requested_at);
+        let entry = self.entry((resource, rules), &token, &body, targets.to_vec(), times);
         let is_outdated = self.store.get_local(&key(resource)).is_some_and(|found| match found.stored {
             StoredEntry::Response(stored) => {
                 !found.soft_purged && stored.head.terms().requested_at > requested_at
@@ -222,15 +230,14 @@ impl Replica {
         token: &FetchToken,
         body: &Body,
         targets: Vec<TargetId>,
-        requested_at: Timestamp,
+        ExchangeTimes { requested_at, received_at }: ExchangeTimes,
     ) -> StoredEntry {
         let Setting { ttl, stale, .. } = self.world.setting;
         let tags: Vec<String> = list_items(resource).map(|item| tag(rules, item)).collect();
-        let now = self.clock.now();
         let terms = Terms {
             freshness_lifetime: ttl,
-            expires_at: now.plus(ttl + stale),
-            ..Terms::unstored(requested_at, now)
+            expires_at: received_at.plus(ttl + stale),
+            ..Terms::unstored(requested_at, received_at)
         };
         let head = StoredHead {
             key: key(resource),

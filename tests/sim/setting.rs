@@ -190,11 +190,11 @@ impl Setting {
             && !self.loses_the_index()
     }
 
-    /// A response is not used beyond its lifetime.
+    /// A response is not used beyond its lifetime, which begins once its head is there: a replica may be frozen until then.
     pub fn outlived(&self, read: &Read) -> Option<Duty> {
-        let age = u128::from(read.asked.at.saturating_sub(read.body.begun.at));
-        // The fetch, and two clocks that are compared over the network.
-        let most = self.ttl.as_millis() + 600;
+        let age = u128::from(read.asked.at.saturating_sub(read.body.received));
+        // Two clocks that are compared over the network.
+        let most = self.ttl.as_millis() + 300;
         (age > most && !self.has(Kind::ClockSteps)).then_some(Duty {
             cause: "its lifetime is over",
             seen: Seen::Purged { resource: None, begun: read.body.begun },
