@@ -31,6 +31,11 @@ pub(super) fn refresh_in_background(
     let requester = || Requester::new(&miss.key, head);
     let lead = proxy.collapse_table.lead_refresh(&miss.key, caller, lookup.route, requester);
     let Some(leader) = lead else { return };
+    let request = CacheRequest { worker, head, lookup };
+    if fresh.is_none() && request.find_local(miss.key).is_some() {
+        // A refresh has ended since the lookup.
+        return leader.finish(FetchOutcome::Retry);
+    }
     if fresh.is_some() {
         proxy.metrics.record_refresh_ahead();
     }
