@@ -1,5 +1,6 @@
-//! The pace of purges by writes of senders that are beyond their budget. Such a write waits for its turn before it purges,
-//! so that no sender can keep Redis, and every replica that hears of its purges, from working for the others.
+//! The pace of purges by writes of senders that send many at once, or are beyond their budget. Such a write waits for its
+//! turn before it purges, so that no sender can keep Redis, and every replica that hears of its purges, from working for
+//! the others.
 
 use std::time::Duration;
 

@@ -22,6 +22,9 @@ const CREDENTIALS_PER_ADDRESS: u64 = 10;
 
 const MINUTE_NANOS: u64 = 60_000_000_000;
 
+/// The time in which the part of a budget flows back that is used without any wait.
+const BURST_NANOS: u64 = MINUTE_NANOS / 10;
+
 /// The budgets of all senders.
 pub(super) struct SenderBudgets {
     /// The [`Moment`] at which all that was charged is paid back (GCRA): a minute ahead of now, the budget is used up.
@@ -114,7 +117,22 @@ impl SenderBudgets {
 
     /// Whether the sender has anything left.
     pub(super) fn has_credit(&self, sender: Sender, account: Account, per_minute: u64, now: Moment) -> bool {
-        let end = now.as_nanos().saturating_add(MINUTE_NANOS);
+        self.owes_less_than(MINUTE_NANOS, (sender, account), per_minute, now)
+    }
+
+    /// Whether the sender has used a tenth of its budget or more, and not paid it back: it sends more than usual.
+    pub(super) fn is_burst(&self, sender: Sender, account: Account, per_minute: u64, now: Moment) -> bool {
+        !self.owes_less_than(BURST_NANOS, (sender, account), per_minute, now)
+    }
+
+    fn owes_less_than(
+        &self,
+        nanos: u64,
+        (sender, account): (Sender, Account),
+        per_minute: u64,
+        now: Moment,
+    ) -> bool {
+        let end = now.as_nanos().saturating_add(nanos);
         self.owners(sender, account, per_minute).all(|(slot, _)| slot.load(Ordering::Relaxed) < end)
     }
 
@@ -255,6 +273,23 @@ mod tests {
         let unbounded = Sender { network: None, credential: Some(1) };
         budgets.debit(unbounded, (UnsentBytes, u64::MAX), minute, moment_at(0));
         assert!(budgets.has_credit(unbounded, UnsentBytes, minute, moment_at(0)));
+    }
+
+    #[test]
+    fn a_tenth_of_a_budget_is_no_burst() {
+        let budgets = SenderBudgets::default();
+        let one = anonymous("192.0.2.1");
+        let charge = |amount| budgets.charge(one, (PurgeTargets, amount), 600, moment_at(0));
+        let is_burst = |seconds| budgets.is_burst(one, PurgeTargets, 600, moment_at(seconds));
+        assert!(charge(59) && !is_burst(0));
+        assert!(charge(1) && is_burst(0) && !is_burst(1));
+        assert!(charge(540) && is_burst(53) && !is_burst(55));
+        assert!(!budgets.is_burst(
+            Sender { network: None, credential: None },
+            PurgeTargets,
+            600,
+            moment_at(0)
+        ));
     }
 
     #[test]

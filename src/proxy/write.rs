@@ -1,6 +1,7 @@
 //! A write: forwarded, and its targets are purged *before* the first byte of the response goes back.
 
 mod abandonment;
+mod budget;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,15 +21,14 @@ use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
 use super::pending_writes::{PendingWrite, UnconfirmedWrite};
 use super::request_fields::DroppedUnderscores;
-use super::sender_budgets::{Account, sender_network};
-use super::state::Proxy;
+use super::sender_budgets::sender_network;
 use super::streamed_write::{WritePurge, is_streamed};
 use super::tunnel::{ClientUpgrade, TunnelLimits};
 use super::worker::Worker;
 use super::write_guard::{WriteGuard, is_guarded};
 use super::{tunnel, upstream_request};
 use crate::audit::AcknowledgedWrite;
-use crate::clock::{Moment, Timestamp};
+use crate::clock::Timestamp;
 use crate::metrics::NonCacheReply;
 use crate::observation::WriteRecorder;
 use crate::policy::cache_status::{CacheOutcome, Fwd};
@@ -406,48 +406,6 @@ impl Write {
         }
         self.record_overrun();
         named
-    }
-
-    /// Charges the sender's budget. If it is used up, the write waits for its turn, and loses what it does not name in full,
-    /// and its doubt. Returns whether it loses anything.
-    async fn limit_to_budget(&self, outcome: WriteOutcome, written: &mut WriteTargets) -> bool {
-        if outcome == WriteOutcome::Nothing || self.charge_budget(written.targets.len()) {
-            return false;
-        }
-        let is_limited = outcome != WriteOutcome::Purge || !written.is_exact();
-        if is_limited {
-            self.record_overrun();
-            written.drop_widened();
-        }
-        self.worker.proxy.purge_pace.wait(written.targets.len()).await;
-        is_limited
-    }
-
-    /// A write that was cut off costs its client next to nothing: it purges nothing once the sender's budget is used up.
-    fn limit_cut(&self, outcome: WriteOutcome) -> WriteOutcome {
-        let limit = self.worker.proxy.config.limits.cut_writes_per_client;
-        if outcome != WriteOutcome::PurgeUrlOfCut || self.charge(Account::CutWrites, 1, limit) {
-            return outcome;
-        }
-        self.record_overrun();
-        WriteOutcome::Nothing
-    }
-
-    /// Charges the sender's budget of purge targets. `false`: it is used up.
-    fn charge_budget(&self, targets: usize) -> bool {
-        let limit = self.worker.proxy.config.limits.purge_targets_per_client;
-        self.charge(Account::PurgeTargets, targets as u64, limit)
-    }
-
-    fn charge(&self, account: Account, amount: u64, limit: u64) -> bool {
-        let Proxy { config, sender_budgets, .. } = &*self.worker.proxy;
-        let sender = || sender_budgets.sender(&self.head, &config.credentials);
-        limit == 0 || sender_budgets.charge(sender(), (account, amount), limit, Moment::now())
-    }
-
-    fn record_overrun(&self) {
-        self.worker.proxy.metrics.record_write_over_budget();
-        self.worker.proxy.sender_budgets.log_overrun(&self.head, Moment::now());
     }
 
     async fn parse_contents(
