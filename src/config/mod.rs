@@ -12,6 +12,7 @@ mod callers;
 mod channel_name;
 mod diagnostics;
 mod document;
+mod downstream;
 mod encryption_checks;
 mod errors;
 mod event_rules;

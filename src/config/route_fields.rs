@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode, header};
 
 use super::diagnostics::{Diagnostics, Location};
+use super::downstream::DOWNSTREAM;
 use super::expiry::{JITTER, TTL_FROM};
 use super::fields::{Fields, Located, default_node};
 use super::keys::{Reader, key};
@@ -28,6 +29,7 @@ use crate::policy::Fingerprint;
 use crate::policy::caller::CallerSource;
 use crate::policy::content_key::{IgnoredContent, ReadMethods};
 use crate::policy::credential::Credential;
+use crate::policy::downstream::Downstream;
 use crate::policy::dropped_fields::DroppedFields;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::languages::is_language_tag;
@@ -39,6 +41,7 @@ use crate::policy::rate_limit::RateLimit;
 use crate::policy::response_coding::ResponseCoding;
 use crate::policy::route::{Anonymous, Collapse, Overrides, OwnUrl, PurgedBy, Route, RouteMode, Shared, Ttl};
 use crate::policy::route_keys::route_keys;
+use crate::policy::tags::TAG_FIELDS;
 use crate::policy::targeted::SURROGATE_CONTROL;
 use crate::policy::template::Template;
 use crate::policy::ttl_from::TtlFrom;
@@ -339,6 +342,23 @@ const TARGETED: Reader<Vec<HeaderName>> = Reader::new(
                 "write names such as `Larder-Cache-Control`, `CDN-Cache-Control` or `Surrogate-Control`, the most specific first"
                     .into(),
             ))
+        })
+    },
+);
+
+/// Fields that list tags.
+const LIST_TAGS: Reader<Vec<HeaderName>> = Reader::new(
+    Kind::ListOf(&Kind::Matching("(?i)^(surrogate-key|(edge-|x-)?cache-tags?|purge-cache-tags|[xy]key)$")),
+    |node, diagnostics| {
+        header_names(node, "[Surrogate-Key]", diagnostics, |name| {
+            match TAG_FIELDS.contains(name) {
+            true => Ok(()),
+            false => Err((
+                format!("`{name}` is not a field that lists tags"),
+                "write `Surrogate-Key` for Fastly, `Cache-Tag` for Cloudflare, `Edge-Cache-Tag` for Akamai, `xkey` for Varnish"
+                    .into(),
+            )),
+        }
         })
     },
 );

@@ -320,7 +320,10 @@ impl<'c> Explainer<'c> {
         let lifetime = storing::select_lifetime(route, context.caller, request, received)?;
         let mut unread = Vec::new();
         let (tags, terms) = match &response.body {
-            Some(body) if route.reads_content() => context.admit_content(terms, headers, body)?,
+            Some(body) if route.reads_content() => {
+                let (tags, terms) = context.admit_content(terms, headers, body)?;
+                (tags.all, terms)
+            }
             body => {
                 let late = route.tags.iter().filter(|tag| body.is_none() && tag.reads_response_content());
                 unread.extend(late.cloned());

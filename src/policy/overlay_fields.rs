@@ -14,7 +14,7 @@ use super::compression::DIGESTS;
 use super::cookies::cookie_pairs;
 use super::entity_tag::{restore_lines, strong_tag};
 use super::route::SharedPart;
-use super::targeted::SURROGATE_CONTROL;
+use super::targeted::is_for_caches;
 use super::{CallerFields, Route};
 use crate::hex;
 
@@ -96,7 +96,7 @@ pub struct MergedContent<'a> {
 /// The fields of the merged response: those of the shared part, but for what is about its bytes, its lifetime and its
 /// client. No cache but the caller's own may store it, and that one asks each time.
 pub fn merged_fields(route: &Route, merged: MergedContent<'_>) -> HeaderMap {
-    const REPLACED: [HeaderName; 9] = [
+    const REPLACED: [HeaderName; 8] = [
         CACHE_CONTROL,
         CONTENT_ENCODING,
         CONTENT_LENGTH,
@@ -104,13 +104,11 @@ pub fn merged_fields(route: &Route, merged: MergedContent<'_>) -> HeaderMap {
         LAST_MODIFIED,
         PRAGMA,
         SET_COOKIE,
-        SURROGATE_CONTROL,
         TRAILER,
     ];
     let MergedContent { tag, shared, of_caller } = merged;
     let mut fields = shared.clone();
-    let is_for_caches = |name: &HeaderName| name.as_str().ends_with("-cache-control");
-    const OTHERS: [&str; 4] = ["edge-control", "no-vary-search", "signature", "x-accel-expires"];
+    const OTHERS: [&str; 2] = ["no-vary-search", "signature"];
     let is_replaced = |name: &&HeaderName| {
         REPLACED.contains(name)
             || DIGESTS.contains(name)

@@ -15,10 +15,10 @@ use super::no_vary_search::SearchVariance;
 use super::not_stored::NotStored;
 use super::path::framework_readings;
 use super::received_response::ReceivedResponse;
-use super::response_tags::response_tags;
 use super::route::OwnUrl;
 use super::routes::is_absence;
 use super::storing::may_store;
+use super::tag_lists::EntryTags;
 use super::vary::Vary;
 use super::{CacheKey, RequestHead, Route};
 use crate::purge::{NormalizedPath, Target, TargetId};
@@ -63,10 +63,10 @@ impl RequestContext<'_> {
         terms: Terms,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<(Vec<String>, Terms), NotStored> {
+    ) -> Result<(EntryTags, Terms), NotStored> {
         let content = Content::parse_response(headers, body, self.route.max_json)
             .map_err(|unreadable| unreadable.as_not_stored())?;
-        let tags = response_tags(self.route, self.request, headers, Some(&content))?;
+        let tags = EntryTags::collect(self.route, self.request, headers, Some(&content))?;
         Ok((tags, limit_lifetime(self.route, self.primary, terms, headers, Some(&content))?))
     }
 

@@ -5,12 +5,12 @@ mod tests;
 
 use std::collections::HashSet;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::content::Content;
 use super::credential::caller_value;
 use super::not_stored::NotStored;
-use super::path::framework_readings;
+use super::path::{Segment, framework_readings};
 use super::tags::{LISTED_TAG, MAX_TAG_BYTES, MAX_TAGS, TAG_FIELDS, parse_tag_field};
 use super::template::{RenderLimits, Template, TemplateContext};
 use super::{HeaderNameFilter, RequestHead, Route, groups};
@@ -30,7 +30,7 @@ pub fn response_tags(
     response_headers: &HeaderMap,
     content: Option<&Content>,
 ) -> Result<Vec<String>, NotStored> {
-    let rendered = render_tags(route, request, response_headers, content)?;
+    let rendered = render_tags(route, &route.tags, request, (response_headers, content))?;
     let listed = TAG_FIELDS.iter().flat_map(|name| parse_tag_field(response_headers, name));
     let mut its_own = listed.chain(groups::group_tags(request, response_headers)).peekable();
     let lists_some = its_own.peek().is_some();
@@ -41,12 +41,29 @@ pub fn response_tags(
     Ok(tags)
 }
 
-/// The tags of the route's templates.
-fn render_tags(
+/// Those of [`response_tags`] that say nothing of who sent the request, for the fields in `list_tags`.
+pub(crate) fn public_tags(
     route: &Route,
     request: &RequestHead<'_>,
     response_headers: &HeaderMap,
     content: Option<&Content>,
+) -> Result<Vec<String>, NotStored> {
+    let parameters: Vec<&str> = route.path.segments().iter().filter_map(Segment::parameter).collect();
+    let is_kept = |name: &HeaderName| !route.drop_response.drops(name);
+    let is_public = |template: &&Template| template.names_resource_only(&parameters, is_kept);
+    let templates: Vec<Template> = route.tags.iter().filter(is_public).cloned().collect();
+    let rendered = render_tags(route, &templates, request, (response_headers, content))?;
+    let fields = TAG_FIELDS.iter().filter(|name| is_kept(name));
+    let listed = fields.flat_map(|name| parse_tag_field(response_headers, name));
+    collect_distinct(rendered.into_iter().chain(listed).chain(groups::group_tags(request, response_headers)))
+}
+
+/// The tags of `templates`, which are those of the route or some of them.
+fn render_tags(
+    route: &Route,
+    templates: &[Template],
+    request: &RequestHead<'_>,
+    (response_headers, content): (&HeaderMap, Option<&Content>),
 ) -> Result<Vec<String>, NotStored> {
     // The selected query with defaults, so that a page without parameters has its tag.
     let query = route.query.select(request.query);
@@ -62,14 +79,14 @@ fn render_tags(
     };
     let captures = route.path.captures(request.path);
     let is_one_callers = route.per.as_ref().is_some_and(|per| caller_value(per, request).is_some());
-    let written = route.tags.iter().map(|template| match render(template, &captures) {
+    let written = templates.iter().map(|template| match render(template, &captures) {
         Ok(tags) if tags.is_empty() && is_one_callers && template.names_caller() => {
             Err(NotStored::NoCallerTag)
         }
         rendered => rendered.map_err(|_| NotStored::UnusableJson),
     });
     // A write to `/courses/7` purges `/courses/7.json`, too.
-    let by_path = || route.tags.iter().filter(|template| template.path_parameters().next().is_some());
+    let by_path = || templates.iter().filter(|template| template.path_parameters().next().is_some());
     let readings = match by_path().next() {
         Some(_) => framework_readings(&NormalizedPath::new(request.path)),
         None => Vec::new(),
@@ -102,15 +119,16 @@ fn collect_distinct(all: impl Iterator<Item = String>) -> Result<Vec<String>, No
     Ok(tags)
 }
 
-/// Removes the fields that are meant for caches, if the route has `hide_tags`.
-pub(crate) fn remove_cache_fields(route: &Route, response_headers: &mut HeaderMap) {
+/// Removes the fields that are meant for caches, if the route has `hide_tags`. `lists_tags`: those of `list_tags` are
+/// larder's own.
+pub(crate) fn remove_cache_fields(route: &Route, response_headers: &mut HeaderMap, lists_tags: bool) {
     if !route.hide_tags {
         return;
     }
     let of_groups = [groups::CACHE_GROUPS, groups::CACHE_GROUP_INVALIDATION];
     let names = HeaderNameFilter::from_headers(response_headers);
     for name in TAG_FIELDS.iter().chain(&of_groups).chain(&route.targeted) {
-        if names.may_hold(name) {
+        if names.may_hold(name) && !(lists_tags && route.list_tags.contains(name)) {
             response_headers.remove(name);
         }
     }

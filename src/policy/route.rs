@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::caller::CallerSource;
 use super::content_key::{IgnoredContent, ReadMethods};
 use super::credential::Credential;
+use super::downstream::Downstream;
 use super::dropped_fields::DroppedFields;
 use super::fingerprint::Fingerprint;
 use super::overlay::{Overlay, OverlayAs};

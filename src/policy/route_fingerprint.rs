@@ -52,6 +52,11 @@ impl Fingerprint {
         if let Some(encrypt) = route.encrypt {
             parts.add(if encrypt { b"encrypt" } else { b"sign" });
         }
+        // A response that was stored without its list would stay in other caches when it is purged.
+        if !route.list_tags.is_empty() {
+            parts.add(b"list-tags");
+            parts.add_list(route.list_tags.iter().map(|name| name.as_str().as_bytes()));
+        }
         // An observed route forwards the whole request, so its key does not cover all of it.
         parts.add(&[u8::from(route.mode == RouteMode::Observe)]);
         Fingerprint::from_parts(parts)

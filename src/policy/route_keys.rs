@@ -206,6 +206,16 @@ macro_rules! route_keys {
             /// `Cache-Groups`, `Cache-Group-Invalidation` and those in `targeted`.
             hide_tags: bool = BOOLEAN, default "false";
 
+            /// Response fields in which larder lists the tags of a response, for a CDN or another cache in front of it:
+            /// `[Surrogate-Key]` (Fastly), `[Cache-Tag]` (Cloudflare), `[Edge-Cache-Tag]` (Akamai), `[xkey]` (Varnish). Tags with
+            /// values of the caller are left out. A response whose tags are not known, or take more than 16 KiB, is for
+            /// no shared cache.
+            list_tags: Vec<HeaderName> = LIST_TAGS, default "[]", cache_only;
+
+            /// The `Cache-Control` of what clients get from the cache, in place of the API's: `{max_age: 30s, s_maxage: 10m}`.
+            /// How long larder stores it stays the same. `none`: the API's.
+            downstream: Option<Downstream> = DOWNSTREAM, default "none", cache_only;
+
             /// The purges that end a `ttl: none`. `rules`: those of a write or an event, which `larder check` then
             /// requires; `admin`: PURGE, the admin listener, or tags in response fields.
             purged_by: PurgedBy = PURGED_BY, default "rules";

@@ -13,7 +13,7 @@ pub const LISTED_TAG: &str = "(listed)";
 
 /// Response fields that list tags. Each field that a purge request may list tags in is one, or its purge would be
 /// acknowledged and reach nothing.
-pub(super) static TAG_FIELDS: [HeaderName; 8] = [
+pub(crate) static TAG_FIELDS: [HeaderName; 8] = [
     HeaderName::from_static("surrogate-key"),
     HeaderName::from_static("cache-tag"),
     HeaderName::from_static("xkey"),
@@ -40,6 +40,14 @@ pub(super) fn parse_tag_field(headers: &HeaderMap, name: &HeaderName) -> Vec<Str
             _ => split_list(&line, |c| c == ','),
         })
         .collect()
+}
+
+/// The separator of the tags that larder lists in a field.
+pub(super) fn list_separator(name: &HeaderName) -> &'static str {
+    match name.as_str() {
+        "surrogate-key" | "xkey" | "ykey" => " ",
+        _ => ",",
+    }
 }
 
 /// A trailing comma in a space-separated list is not part of the tag.

@@ -30,6 +30,12 @@ impl GoverningDirectives {
 /// The field of the Edge Architecture Specification, for surrogates such as this cache.
 pub(crate) const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
+/// Whether the field is for some of the caches between larder and its clients, in place of `Cache-Control`.
+pub(crate) fn is_for_caches(name: &HeaderName) -> bool {
+    const OTHERS: [&str; 3] = ["edge-control", "surrogate-control", "x-accel-expires"];
+    name.as_str().ends_with("-cache-control") || OTHERS.contains(&name.as_str())
+}
+
 /// §2.1. `None`: absent, empty or not a dictionary.
 fn parse_field(headers: &HeaderMap, name: &HeaderName) -> Option<CacheControl> {
     if !headers.contains_key(name) {

@@ -33,8 +33,8 @@ use crate::metrics::NonCacheReply;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason};
 use crate::policy::disguised_write::may_write_unread;
+use crate::policy::downstream_fields::describe_to_caches;
 use crate::policy::no_vary_search::LookupQuery;
-use crate::policy::response_tags::remove_cache_fields;
 use crate::policy::route::RouteMode;
 use crate::policy::{CacheKey, Route};
 use crate::store::{GetResult, ValidEntry};
@@ -220,7 +220,7 @@ impl Worker {
         let config = route.and_then(|index| self.proxy.config.routes.get(index));
         self.proxy.metrics.record_request(route, &outcome, response.status(), log.elapsed());
         if let (Ok(outcome), Some(route)) = (&outcome, config) {
-            remove_cache_fields(route, response.headers_mut());
+            describe_to_caches(route, outcome, response.status(), response.headers_mut());
             response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
         }
         log.publish(&self.proxy, (config.map(AsRef::as_ref), response.status()), outcome.ok());

@@ -23,7 +23,7 @@ pub use index::{Index, IndexBounds};
 pub(crate) use position::{Position, PositionKey};
 pub(crate) use spelling::without_leading_zeros;
 pub(crate) use sync_reply::{IndexChange, SyncReply};
-pub(crate) use tag::{MAX_TAG_DEPTH, normalize_tag, tag_depth};
+pub(crate) use tag::{MAX_TAG_DEPTH, normalize_tag, tag_and_ancestors, tag_depth};
 pub(crate) use target::normalize_escapes;
 pub use target::{NormalizedPath, Target, TargetId};
 pub(crate) use view::PurgeView;

@@ -38,7 +38,7 @@ pub(super) fn fold_values(tag: &str) -> String {
 }
 
 /// The tag itself, and every tag above it: of `a/b/c` also `a/b` and `a`.
-pub(super) fn tag_and_ancestors(tag: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn tag_and_ancestors(tag: &str) -> impl Iterator<Item = &str> {
     let slashes = tag.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| &tag[..at]);
     slashes.map(trim_trailing_slashes).filter(|above| !above.is_empty()).chain([tag])
 }

@@ -7,6 +7,7 @@ mod ambiguous_requests;
 mod audit;
 mod caller_isolation;
 mod callers;
+mod cdn;
 mod client_faults;
 mod client_limits;
 mod clients;

@@ -343,3 +343,25 @@ fn a_rate_says_how_many_in_which_time_and_of_whom() {
                  routes: [{path: /a, callers: s, rate: {limit: 1/s, by: jwt.sub}}]";
     check_wrong(asked, &["callers of `s` have no claims", "write `by: caller`"]);
 }
+
+#[test]
+fn a_route_says_what_other_caches_are_told() {
+    let told = route("list_tags: [Surrogate-Key, XKEY]", "downstream: {s_maxage: 1h, scope: public}");
+    assert_eq!(told.list_tags, ["surrogate-key", "xkey"]);
+    let downstream = told.downstream.unwrap();
+    assert_eq!((downstream.max_age, downstream.s_maxage), (Duration::ZERO, Some(Duration::from_secs(3600))));
+    assert_eq!(route("downstream: {max_age: 1s}", "downstream: none").downstream, None);
+    for (written, messages) in [
+        (
+            "list_tags: [X-Tags]",
+            &["`x-tags` is not a field that lists tags", "`Surrogate-Key` for Fastly"][..],
+        ),
+        ("list_tags: [xkey, xkey]", &["2:"]),
+        ("downstream: 30s", &["downstream must be a mapping"]),
+        ("downstream: {max-age: 30s}", &["did you mean `max_age`?"]),
+        ("downstream: {s_maxage: 1s, scope: private}", &["`scope: private` excludes", "2:44"]),
+        ("downstream: {scope: shared}", &["unknown value `shared`"]),
+    ] {
+        check_wrong(&format!("routes: [{{path: /a, {written}}}]"), messages);
+    }
+}

@@ -2,7 +2,8 @@
 
 use http::HeaderName;
 
-use super::{Template, ValueSource};
+use super::{CALLER, Template, ValueSource};
+use crate::policy::secret_parameters::is_secret_parameter;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TemplateNeed<'t> {
@@ -27,6 +28,28 @@ impl Template {
             | ValueSource::EventChannel
             | ValueSource::ResponseHeader(_)
             | ValueSource::ResponseJson(_) => None,
+        })
+    }
+
+    /// Whether each value is of the resource: in its path or query, or in a response field that `is_kept`. Others say
+    /// something of who sent the request.
+    pub(crate) fn names_resource_only(
+        &self,
+        path_parameters: &[&str],
+        is_kept: impl Fn(&HeaderName) -> bool,
+    ) -> bool {
+        self.sources().all(|source| match source {
+            ValueSource::Path(name) => name != CALLER || path_parameters.contains(&CALLER),
+            ValueSource::Query(name) => !is_secret_parameter(name),
+            ValueSource::ResponseHeader(name) => is_kept(name),
+            ValueSource::ResponseJson(_) => true,
+            ValueSource::Header(_)
+            | ValueSource::Cookie(_)
+            | ValueSource::Jwt(_)
+            | ValueSource::RequestJson(_)
+            | ValueSource::RequestForm(_)
+            | ValueSource::EventJson(_)
+            | ValueSource::EventChannel => false,
         })
     }
 }

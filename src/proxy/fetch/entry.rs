@@ -20,6 +20,7 @@ use crate::policy::not_stored::NotStored;
 use crate::policy::received_response::ReceivedResponse;
 use crate::policy::response_admission::{RequestContext, absence_targets, response_targets};
 use crate::policy::response_tags::response_tags;
+use crate::policy::tag_lists::EntryTags;
 use crate::policy::validation::freshen;
 use crate::policy::{Route, http_date};
 use crate::purge::{ReadVersion, TargetId, ValidityCache};
@@ -32,7 +33,7 @@ pub(super) fn head_of_response(
     terms: Terms,
     version: ReadVersion,
 ) -> Result<StoredHead, NotStored> {
-    let tags = response_tags(&target.route, &target.request(), &response.headers, None)?;
+    let tags = EntryTags::collect(&target.route, &target.request(), &response.headers, None)?;
     let mut headers = response.headers.clone();
     // Trailers are not stored (RFC 9110 §6.5.1 lets an intermediary drop them).
     headers.remove(AGE);
@@ -81,12 +82,11 @@ pub(super) async fn freshened_head(
 ) -> Result<StoredHead, NotStored> {
     let (request, before) = (target.request(), &stored.head);
     let update = ReceivedResponse { status: StatusCode::NOT_MODIFIED, headers: update, exchange: times };
-    let (headers, terms) = freshen(&target.route, target.caller, &request, before, update)?;
+    let (mut headers, terms) = freshen(&target.route, target.caller, &request, before, update)?;
     let terms = limit_terms(target, terms, &headers, &stored.body).await?;
-    // The tags of the content are among the stored ones.
-    let mut tags = response_tags(&target.route, &request, &headers, None)?;
-    let more: Vec<_> = before.tags().map(str::to_owned).filter(|tag| !tags.contains(tag)).collect();
-    tags.extend(more);
+    let fields = (&mut headers, update.headers);
+    let (stored, tags) = (before.fields.to_map(), before.tags());
+    let tags = EntryTags::collect_freshened(&target.route, &request, fields, (&stored, tags))?;
     build_head(target, before.status, headers, terms, (version, tags))
 }
 
@@ -112,8 +112,10 @@ fn build_head(
     status: StatusCode,
     mut headers: HeaderMap,
     terms: Terms,
-    (version, tags): (ReadVersion, Vec<String>),
+    (version, tags): (ReadVersion, EntryTags),
 ) -> Result<StoredHead, NotStored> {
+    tags.list_in(&target.route, &mut headers);
+    let tags = tags.all;
     trace_context::remove_request_ids(&mut headers);
     for name in target.route.drop_response.select_from(&headers).keys() {
         headers.remove(name);
