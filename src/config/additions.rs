@@ -1,4 +1,4 @@
-//! Lists of a route that add to those of `defaults`: `tags: ["+course:{id}"]`.
+//! Lists of a route that add to those of its group or of `defaults`: `tags: ["+course:{id}"]`.
 
 use super::diagnostics::Diagnostics;
 use super::yaml::{Value, YamlNode};
@@ -6,7 +6,7 @@ use super::yaml::{Value, YamlNode};
 /// The keys whose lists can add.
 const ADDING_KEYS: [&str; 4] = ["tags", "purges", "headers", "cookies"];
 
-/// Puts the items of `defaults` before those of each list of `block` that adds.
+/// Puts the items of `defaults`, or of a group with these, before those of each list of `block` that adds.
 pub(super) fn resolve(block: &YamlNode, defaults: &YamlNode, diagnostics: &Diagnostics) -> YamlNode {
     let mut block = block.clone();
     for (key, items) in adding_lists(&mut block.value) {

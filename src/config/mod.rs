@@ -42,6 +42,7 @@ mod root;
 mod route_caller_checks;
 mod route_callers;
 mod route_fields;
+mod route_groups;
 mod routes;
 pub mod rules;
 mod scalars;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::root::RootFields;
+use super::route_fields::GroupHeadFields;
 use super::section::Section;
 use super::settings::Settings;
 
@@ -30,6 +31,13 @@ fn write_nested_sections(page: &mut String, path: &str, parent: &Section) {
                 // The section `routes[]` has the same keys.
                 "defaults" => continue,
                 "a route" => "`routes[]`, and all but the first two in `defaults`".into(),
+                // Its other keys are those of a route.
+                "a group of routes" => {
+                    let title =
+                        "`routes[]` with routes of its own, and all but the first two keys of a route";
+                    write_section(page, title, GroupHeadFields::SECTION);
+                    continue;
+                }
                 _ => format!("`{path}`"),
             };
             write_section(page, &title, inner);

@@ -10,7 +10,7 @@ use super::diagnostics::{Diagnostics, Location};
 use super::downstream::DOWNSTREAM;
 use super::expiry::{JITTER, TTL_FROM};
 use super::fields::{Fields, Located, default_node};
-use super::keys::{Reader, key};
+use super::keys::{Reader, deferred, key};
 use super::overlay::{OVERLAY, OVERLAY_AS};
 use super::purge_rules::{ENTRIES_KIND, OWN_URL, PURGE_ON, UNCLEAR, read_rule};
 use super::query_rule::QUERY;
@@ -189,7 +189,21 @@ settings! {
 
 pub(super) const ROUTE: &Section =
     &Section { name: "a route", groups: &[RouteHeadFields::SECTION.groups[0], ROUTE_KEYS] };
-pub(super) const ROUTES_KIND: Kind = Kind::ListOf(&Kind::Mapping(ROUTE));
+
+settings! {
+    /// The keys that a group of routes has besides those of `defaults`.
+    pub(super) struct GroupHeadFields = "a group of routes" {
+        /// The name of the routes that have none of their own.
+        name: String = ROUTE_NAME, optional;
+        /// The routes of the group, for which its other keys are defaults: those of `defaults` hold where the group has none.
+        routes: YamlNode = deferred(Kind::ListOf(&Kind::Mapping(ROUTE))), required;
+    }
+}
+
+pub(super) const GROUP: &Section =
+    &Section { name: "a group of routes", groups: &[GroupHeadFields::SECTION.groups[0], ROUTE_KEYS] };
+pub(super) const ROUTES_KIND: Kind =
+    Kind::ListOf(&Kind::OneOf(&[Kind::Mapping(ROUTE), Kind::Mapping(GROUP)]));
 
 pub(super) const DEFAULTS: &Section = &Section { name: "defaults", groups: &[ROUTE_KEYS] };
 pub(super) const DEFAULTS_KIND: Kind = Kind::Mapping(DEFAULTS);

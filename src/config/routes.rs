@@ -1,4 +1,5 @@
-//! `routes` and `defaults`: each route takes its own values, then those of `defaults`, then the built-in ones.
+//! `routes` and `defaults`: each route takes its own values, then those of its group and of `defaults`, then the built-in
+//! ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::events::ParsedSource;
 use super::fields::{Fields, Located};
 use super::parsed_route::ParsedRoute;
 use super::route_fields::{DEFAULTS, ROUTE, RouteFields, RouteHeadFields};
+use super::route_groups::RouteGroup;
 use super::scalars::list;
 use super::settings::Settings;
 use super::yaml::{Value, YamlNode};
@@ -63,11 +65,19 @@ pub(super) fn read(
     };
     let built_in = RouteFields::built_in();
     let (mut parsed, mut is_complete) = (Vec::new(), true);
-    for block in &blocks {
-        let block = additions::resolve(block, default_block, diagnostics);
-        match read_block(parsed.len(), &block, (&defaults, &built_in), context, diagnostics) {
-            Some(mut routes) => parsed.append(&mut routes),
-            None => is_complete = false,
+    for entry in &blocks {
+        let Some(group) = RouteGroup::read(entry, default_block, diagnostics) else {
+            is_complete = false;
+            continue;
+        };
+        refuse_shared_and_per(&group.values, diagnostics);
+        for block in &group.routes {
+            let block = additions::resolve(block, &group.block, diagnostics);
+            let inherited = (&group, &defaults, &built_in);
+            match read_block(parsed.len(), &block, inherited, context, diagnostics) {
+                Some(mut routes) => parsed.append(&mut routes),
+                None => is_complete = false,
+            }
         }
     }
     refuse_same_paths(&parsed, diagnostics);
@@ -85,7 +95,7 @@ pub(super) fn read(
 fn read_block(
     first_index: usize,
     block: &YamlNode,
-    (defaults, built_in): (&RouteFields, &RouteFields),
+    (group, defaults, built_in): (&RouteGroup, &RouteFields, &RouteFields),
     context: &RouteContext<'_>,
     diagnostics: &Diagnostics,
 ) -> Option<Vec<ParsedRoute>> {
@@ -94,8 +104,10 @@ fn read_block(
     let own = RouteFields::read(&fields);
     refuse_shared_and_per(&own, diagnostics);
     let (paths, path_location) = (head.path?, fields.value_location("path"));
-    let name = head.name.flatten().or_else(|| fields.node("path")?.text().map(str::to_owned))?;
-    let merged = own.clone().or(&inherited(defaults, &own)).or(built_in);
+    let name = head.name.flatten().or_else(|| group.name.clone());
+    let name = name.or_else(|| fields.node("path")?.text().map(str::to_owned))?;
+    let of_group = own.clone().or(&inherited(&group.values, &own));
+    let merged = of_group.clone().or(&inherited(defaults, &of_group)).or(built_in);
     let (name, count): (Arc<str>, usize) = (name.into(), paths.len());
     let routes: Vec<_> = (first_index..)
         .zip(paths)
@@ -139,7 +151,7 @@ fn route(
     Some(ParsedRoute { route, path_location: path.location, tags, purges, own: own.clone() })
 }
 
-/// The values of `defaults` that apply to a route with the values `own`.
+/// The values of a group or of `defaults` that apply to a route with the values `own`.
 fn inherited(defaults: &RouteFields, own: &RouteFields) -> RouteFields {
     let mut inherited = defaults.clone();
     // `shared` and `per` exclude each other: a route with one of them inherits neither.

@@ -4,9 +4,13 @@ use serde_json::{Map, Value as Json, json};
 
 use super::fields::{EXTENSION_PREFIX, default_node};
 use super::root::RootFields;
+use super::route_fields::ROUTE;
 use super::section::{Key, Kind, Section};
 use super::settings::Settings;
 use super::yaml::{Value, YamlNode};
+
+/// The place of a route, which stands in `routes` and in groups.
+const ROUTE_DEFINITION: &str = "route";
 
 pub(crate) fn schema() -> Json {
     let mut schema = section_schema(RootFields::SECTION);
@@ -16,6 +20,7 @@ pub(crate) fn schema() -> Json {
         "title": "proxy.yaml",
         "description": "The configuration of larder, a sidecar caching reverse proxy.",
         "$defs": {
+            ROUTE_DEFINITION: section_schema(ROUTE),
             "variable": {
                 "type": "string",
                 "description": "`${VAR}` or `${VAR:-default}`, replaced from the environment.",
@@ -90,6 +95,9 @@ fn kind_schema(kind: &Kind) -> Json {
             "patternProperties": { "^[2-5][0-9][0-9]$": kind_schema(value) },
             "additionalProperties": false
         }),
+        Kind::Mapping(mapping) if mapping.name == ROUTE.name => {
+            json!({ "$ref": format!("#/$defs/{ROUTE_DEFINITION}") })
+        }
         Kind::Mapping(mapping) => section_schema(mapping),
         Kind::OneOf(kinds) => json!({ "anyOf": kinds.iter().map(kind_schema).collect::<Vec<_>>() }),
     }

@@ -1,7 +1,11 @@
 //! Routes that say once what several have in common: alternatives, additions to `defaults`, anchors, lists in variables.
 
+use std::time::Duration;
+
 use super::{check_wrong, right, with};
 use crate::config::{Config, SettingOverrides};
+use crate::policy::credential::Credential;
+use crate::policy::route::{Shared, Ttl};
 
 fn paths(config: &Config) -> Vec<(&str, usize, &str)> {
     config.routes.iter().map(|route| (route.path.as_str(), route.index, &*route.name)).collect()
@@ -161,4 +165,82 @@ fn an_error_in_a_list_of_a_variable_says_what_to_do() {
     }
     let single = parse("admin: {listen: '${LIST[]}'}", "a,b").expect_err("a list");
     assert!(single.contains("must be a single value, not a list"), "{single}");
+}
+
+const GROUPED: &str = "defaults: {tags: [all], ttl: 1m}
+routes:
+- {path: /first}
+- name: content
+  ttl: 5m
+  per: authorization
+  tags: [+content]
+  routes:
+  - {path: /notes, tags: [+notes]}
+  - {path: /shared, shared: true, name: shared, ttl: 9m}
+  - {path: /import, purges: [content]}
+- {path: /last, tags: [+last]}
+";
+
+#[test]
+fn the_values_of_a_group_are_defaults_of_its_routes() {
+    let config = right(GROUPED);
+    assert_eq!(
+        paths(&config),
+        [
+            ("/first", 0, "/first"),
+            ("/notes", 1, "content"),
+            ("/shared", 2, "shared"),
+            ("/import", 3, "content"),
+            ("/last", 4, "/last"),
+        ]
+    );
+    let all: Vec<_> = (0..5).map(|at| tags(&config, at).join(" ")).collect();
+    assert_eq!(all, ["all", "all content notes", "all content", "all content", "all last"]);
+    let route = |at: usize| &*config.routes[at];
+    let minutes = |count: u64| Ttl::For(Duration::from_secs(60 * count));
+    let lifetimes: Vec<Ttl> = (0..5).map(|at| route(at).ttl).collect();
+    assert_eq!(lifetimes, [minutes(1), minutes(5), minutes(9), Ttl::Never, minutes(1)]);
+    assert_eq!((route(1).shared, &route(1).per), (Shared::No, &Some(Credential::Authorization)));
+    assert_eq!((route(2).shared, &route(2).per), (Shared::All, &None));
+    assert_eq!(route(4).per, None);
+}
+
+#[test]
+fn a_group_is_the_same_as_routes_with_all_its_keys() {
+    let long = right(
+        "routes:
+- {path: /first, ttl: 1m, tags: [all]}
+- {path: /notes, name: content, ttl: 5m, per: authorization, tags: [all, content, notes]}
+- {path: /shared, name: shared, ttl: 9m, shared: true, tags: [all, content]}
+- {path: /import, name: content, ttl: never, per: authorization, tags: [all, content], purges: [content]}
+- {path: /last, ttl: 1m, tags: [all, last]}
+",
+    );
+    let short = right(GROUPED);
+    let rules = |config: &Config| crate::policy::routes::Routes::new(&config.routes).rules();
+    assert_eq!(rules(&short), rules(&long));
+    for (one, other) in short.routes.iter().zip(&long.routes) {
+        assert_eq!((&one.name, one.fingerprint), (&other.name, other.fingerprint));
+    }
+}
+
+#[test]
+fn an_error_in_a_group_names_its_place() {
+    for (entry, messages) in [
+        ("{path: /a, routes: [{path: /b}]}", &["2:11", "unknown key `path` in a group of routes"][..]),
+        ("{ttl: 1s, routes: [{path: /a, tll: 2s}]}", &["2:40", "did you mean `ttl`?"]),
+        ("{ttl: x, routes: [{path: /a}]}", &["2:16"]),
+        ("{ttl: 1s, routes: [{ttl: 2s}]}", &["a route has no `path`"]),
+        ("{tags: [+x], routes: [{path: /a}]}", &["2:18", "has no such list"]),
+        ("{per: authorization, shared: true, routes: [{path: /a}]}", &["`per` one to each"]),
+        ("{tags: ['x:{id}'], routes: [{path: '/a/{id}'}, {path: /b}]}", &["2:18", "the route's path `/b`"]),
+        ("{ttl: 1s, routes: /a}", &["2:28"]),
+        (
+            "{overlay: [{from: /b, each: $.x, into: '$.y[*]', by: id, set: {z: 1}}], routes: [{path: /a}]}",
+            &["it can't be a default"],
+        ),
+        ("{routes: [{path: /a}]}, {path: /a}", &["matches the same paths"]),
+    ] {
+        check_wrong(&format!("routes: [{entry}]"), messages);
+    }
 }

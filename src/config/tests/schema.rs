@@ -37,7 +37,9 @@ fn every_key_has_a_description() {
     fn check_each(schemas: &Json, path: &str) {
         schemas.as_array().into_iter().flatten().for_each(|schema| check(schema, path));
     }
-    check(&crate::config::schema(), "");
+    let schema = crate::config::schema();
+    check(&schema, "");
+    check(&schema["$defs"]["route"], "route");
 }
 
 #[test]
@@ -65,6 +67,9 @@ fn right_files_obey_the_schema_and_wrong_ones_do_not() {
         ("{upstream: http://a, admin: off}", true),
         ("{upstream: http://a, routes: [{path: /a, query: {page: 1, q: }, mode: off, ttl: false}]}", true),
         ("{upstream: http://a, routes: [{ttl: 1s}]}", false),
+        ("{upstream: http://a, routes: [{ttl: 1s, routes: [{path: /a, ttl: 2s}]}]}", true),
+        ("{upstream: http://a, routes: [{ttl: 1s, routes: [{ttl: 2s}]}]}", false),
+        ("{upstream: http://a, routes: [{path: /b, routes: [{path: /a}]}]}", false),
         ("{upstream: http://a, routes: [{path: /a, override: [everything]}]}", false),
         ("{upstream: http://a, routes: [{path: /a, status: {404: 1s}}]}", true),
         ("{upstream: http://a, defaults: {path: /a}}", false),
