@@ -74,10 +74,14 @@ pub(super) const ADMIN: Reader<AdminSettings> =
 fn admin(node: &YamlNode, diagnostics: &Diagnostics) -> Option<AdminSettings> {
     match node.text() {
         Some(word) if is_off(word) => return Some(AdminSettings { listen: None, token: None }),
-        Some(word) => {
+        Some(_) => {
             diagnostics
-                .error(node.location, format!("unknown value `{word}`"))
-                .help("write `admin: off`, or `admin: {listen: 127.0.0.1:9090, token: none}`");
+                .error(
+                    node.location,
+                    "this is neither `off` nor a mapping; it is not shown, as it may be a secret",
+                )
+                .help("write `admin: off`, or `admin: {listen: 127.0.0.1:9090, token: none}`")
+                .secret();
             return None;
         }
         None => {}

@@ -3,19 +3,20 @@
 use std::fmt;
 
 use super::diagnostics::Diagnostic;
-use super::snippet::render;
+use super::snippet::{hide_secrets, render};
 
 /// All errors of one file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     source: String,
+    /// Without the secrets that the errors are about.
     text: String,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl ConfigErrors {
     pub(super) fn new(source: &str, text: &str, diagnostics: Vec<Diagnostic>) -> Self {
-        Self { source: source.to_owned(), text: text.to_owned(), diagnostics }
+        Self { source: source.to_owned(), text: hide_secrets(text, &diagnostics), diagnostics }
     }
 
     /// A line without quoted configuration: the first error's location and message, and the number of errors.

@@ -2,6 +2,7 @@
 
 use super::diagnostics::{Diagnostics, Location};
 use super::keys::Reader;
+use super::masking::{SECRET_NAMES, SECRET_SECTIONS, looks_random};
 use super::section::{Key, Section};
 use super::suggest::nearest;
 use super::yaml::{self, Value, YamlNode};
@@ -36,9 +37,12 @@ impl<'t> Fields<'t> {
             Value::Null => &[],
             Value::Broken => return None,
             Value::Scalar(_) | Value::List(_) => {
-                diagnostics
+                let error = diagnostics
                     .error(node.location, format!("{} must be a mapping, not {}", section.name, node.kind()))
                     .help(format!("its keys: {}", key_names(section)));
+                if has_secret(section) {
+                    error.secret();
+                }
                 return None;
             }
         };
@@ -118,6 +122,17 @@ impl<'t> Fields<'t> {
         self.diagnostics.root().is_some_and(|root| root.name == self.section.name)
     }
 
+    /// Refuses an unknown key that may be a secret: the value of a key that was left out.
+    fn refuse_unnamed(&self, key: &YamlNode) {
+        self.diagnostics
+            .error(
+                key.location,
+                format!("unknown key in {}; it is not shown, as it may be a secret", self.section.name),
+            )
+            .help(format!("known keys: {}", key_names(self.section)))
+            .secret();
+    }
+
     /// The section that a misplaced key belongs to. `defaults` has the keys of a route, so the route is named.
     fn find_section_with(&self, name: &str) -> Option<&'static Section> {
         let sections = self.diagnostics.root()?.descendants();
@@ -137,6 +152,8 @@ impl<'t> Fields<'t> {
                 true => format!("`{name}` belongs at the top level of the file"),
                 false => format!("`{name}` belongs under {}", other.name),
             }
+        } else if has_secret(self.section) && !name.starts_with(EXTENSION_PREFIX) || looks_random(name) {
+            return self.refuse_unnamed(key);
         } else {
             format!("known keys: {}", key_names(self.section))
         };
@@ -185,4 +202,9 @@ pub(super) fn default_node(key: &Key) -> Option<YamlNode> {
 
 fn key_names(section: &Section) -> String {
     section.keys().map(|key| key.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a secret may stand where a key of this section is expected.
+fn has_secret(section: &Section) -> bool {
+    SECRET_SECTIONS.contains(&section.name) || section.keys().any(|key| SECRET_NAMES.contains(&key.name))
 }

@@ -20,13 +20,22 @@ const SECRET_PARTS: &[&str] = &[
 ];
 
 /// Names like these are taken for misspelt ones.
-const SECRET_NAMES: &[&str] = &["token", "password", "secret", "authorization"];
+pub(super) const SECRET_NAMES: &[&str] = &["token", "password", "secret", "authorization"];
+
+/// Words that a credential follows, in any letter case (RFC 9110 §11.1), besides those with a part of a secret's name.
+const SCHEMES: &[&str] = &["basic", "digest", "negotiate", "ntlm"];
+
+/// Keys of sections with a token, which may be written in place of the section or of a key in it.
+const TOKEN_SECTIONS: &[&str] = &["admin", "purge"];
+
+/// Letters of either case and digits in a row that are taken for a secret.
+const MIN_RANDOM_CHARS: usize = 16;
 
 /// Keys of mappings in which each value may be secret.
 const SECRET_MAPPINGS: &[&str] = &["headers"];
 
 /// Keys of sections that are about secrets: a mistaken key or value in them may be one.
-const SECRET_SECTIONS: &[&str] = &["encrypt", "sign", "auth", "jwt"];
+pub(super) const SECRET_SECTIONS: &[&str] = &["encrypt", "sign", "auth", "jwt"];
 
 /// Keys in such sections, which are shown.
 const SECTION_KEYS: &[&str] = &["keys", "id", "secret", "exec"];
@@ -65,11 +74,65 @@ pub(super) fn mask_line(text: &str, number: usize) -> Vec<char> {
             if !is_reference(&line[start..end]) {
                 hide_section(&mut shown, (start, end));
             }
+        } else if TOKEN_SECTIONS.iter().any(|section| section.chars().eq(key.iter().copied())) {
+            hide_bare_words(&mut shown, value_after(&line, colon + 1));
         }
     }
     mask_without_colon(&mut shown, &line);
+    mask_random(&mut shown);
     mask_urls(&mut shown);
     shown
+}
+
+/// Whether a text is most likely a secret: a JSON Web Token, or letters of either case and digits in disorder.
+pub(super) fn looks_random(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|run| {
+        let has = |is_kind: fn(&char) -> bool| run.chars().any(|c| is_kind(&c));
+        run.len() >= MIN_RANDOM_CHARS
+            && (run.starts_with("eyJ")
+                || has(char::is_ascii_digit)
+                    && has(char::is_ascii_lowercase)
+                    && has(char::is_ascii_uppercase))
+    })
+}
+
+/// Hides words that look like secrets. Paths and references are shown.
+fn mask_random(shown: &mut [char]) {
+    let is_end = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | '[' | ']' | '{' | '}' | '`');
+    let mut from = 0;
+    while let Some(start) = shown[from..].iter().position(|c| !is_end(c)).map(|at| from + at) {
+        let end = shown[start..].iter().position(is_end).map_or(shown.len(), |at| start + at);
+        let word: String = shown[start..end].iter().collect();
+        if !word.contains('/') && looks_random(&word) {
+            mask(shown, start, end);
+        }
+        from = end;
+    }
+}
+
+/// Hides the parts of a value that are not the value of a key.
+fn hide_bare_words(shown: &mut [char], (start, end): (usize, usize)) {
+    let line = shown.to_vec();
+    let mut from = start;
+    while from < end {
+        let mut is_in_reference = false;
+        let is_end = |at: &usize| {
+            is_in_reference |= line[*at] == '{' && *at > 0 && line[*at - 1] == '$';
+            let is_end = !is_in_reference && matches!(line[*at], '{' | '}' | '[' | ']' | ',');
+            is_in_reference &= line[*at] != '}';
+            is_end
+        };
+        let to = (from..end).find(is_end).unwrap_or(end);
+        let part = &line[from..to];
+        let text: String = part.iter().collect();
+        if !part.contains(&':') && !is_reference(part) && !matches!(text.trim(), "off" | "#") {
+            mask(shown, from, to);
+        } else if let (true, Some(first)) = (from == start, text.find(": ")) {
+            // `admin: a: b`, which is no YAML.
+            mask(shown, from, from + first);
+        }
+        from = to + 1;
+    }
 }
 
 /// The last keys of the lines above that are each indented less than the one before: the nearest holds this line, if the
@@ -120,7 +183,8 @@ fn mask_without_colon(shown: &mut [char], line: &[char]) {
     let is_start = |at: usize| {
         let before = line[..at].iter().rposition(|c| !matches!(c, ' ' | '"' | '\''));
         before.is_none_or(|before| {
-            matches!(line[before], '{' | '[' | ',') || line[..=before].iter().all(|c| matches!(c, '-' | ' '))
+            matches!(line[before], '{' | '[' | ',' | ':')
+                || line[..=before].iter().all(|c| matches!(c, '-' | ' '))
         })
     };
     let starts = (0..line.len())
@@ -131,7 +195,7 @@ fn mask_without_colon(shown: &mut [char], line: &[char]) {
         let gap = line[end..].iter().take_while(|c| matches!(c, ' ' | '=')).count();
         let follows = line.get(end + gap).filter(|_| gap > 0);
         if follows.is_some_and(|c| !":|,]}#".contains(*c))
-            && SECRET_PARTS.iter().any(|part| name.contains(part))
+            && (SCHEMES.contains(&name.as_str()) || SECRET_PARTS.iter().any(|part| name.contains(part)))
         {
             let rest = &line[end + gap..];
             let length = rest.iter().position(|c| matches!(c, ',' | '}' | ']')).unwrap_or(rest.len());
@@ -259,8 +323,9 @@ fn mask_url(shown: &mut [char], word: &str) {
 
 /// The message of an error without what may be secret in the text that it quotes.
 pub(super) fn mask_message(message: String) -> String {
+    let is_named = |text: &str| SECRET_PARTS.iter().chain(SCHEMES).any(|part| text.contains(part));
     let is_suspicious = message.contains(['@', '?', '=']) || message.contains("-----BEGIN");
-    if !is_suspicious && !SECRET_PARTS.iter().any(|part| message.contains(part)) {
+    if !is_suspicious && !is_named(&message.to_lowercase()) && !looks_random(&message) {
         return message;
     }
     let quoted = message.split('`').enumerate().map(|(number, text)| match number % 2 {
@@ -269,6 +334,7 @@ pub(super) fn mask_message(message: String) -> String {
             let line: Vec<char> = text.chars().collect();
             let mut shown = line.clone();
             mask_without_colon(&mut shown, &line);
+            mask_random(&mut shown);
             mask_urls(&mut shown);
             Cow::Owned(shown.into_iter().collect())
         }
@@ -277,7 +343,7 @@ pub(super) fn mask_message(message: String) -> String {
 }
 
 /// Leaves quotes, brackets, commas and spaces.
-fn mask(shown: &mut [char], start: usize, end: usize) {
+pub(super) fn mask(shown: &mut [char], start: usize, end: usize) {
     for c in shown.iter_mut().take(end).skip(start) {
         if !matches!(c, '"' | '\'' | '[' | ']' | '{' | '}' | ',' | ' ') {
             *c = '*';

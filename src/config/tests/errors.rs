@@ -221,9 +221,93 @@ fn secrets_in_the_line_of_an_error_are_not_shown() {
             "hunter2",
         ),
     ] {
-        let errors = parse(line).expect_err(line).to_string();
-        assert!(!errors.contains(secret), "{errors}");
+        check_hidden(line, secret);
     }
+}
+
+/// Neither in the errors of a text nor in their summary, which `/readyz` shows.
+fn check_hidden(text: &str, secret: &str) {
+    let errors = parse(text).expect_err(text);
+    assert!(!errors.to_string().contains(secret) && !errors.summary().contains(secret), "{text}:\n{errors}");
+}
+
+#[test]
+fn a_secret_in_place_of_a_section_or_key_is_not_shown() {
+    for text in [
+        "admin: hunter2",
+        "admin: [hunter2]",
+        "admin:\n  - hunter2",
+        "admin:\n  hunter2",
+        "admin: {hunter2}",
+        "admin: {hunter2: x}",
+        "admin: {hunter2: {a: b}}",
+        "admin:\n  hunter2:",
+        "admin:\n  ? hunter2\n  : x",
+        "admin: {hunter2, x: y}",
+        "admin: {listen: nowhere, hunter2}",
+        "admin: hunter2: x",
+        "admin: {hunter2",
+        "admin: {x: y, hunter2",
+        "purge: hunter2",
+        "purge: [hunter2, x]",
+        "purge: {hunter2, allow: [x]}",
+        "store: {redis: {url: 'redis://h', hunter2}}",
+        "store: {redis: {url: 'redis://h', hunter2: x, y: z}}",
+        "store: {redis: 'redis://h', encrypt: {hunter2: x}}",
+        "store: {redis: 'redis://h', sign: {keys: [{id: a, hunter2}]}}",
+        "store: {redis: {url: 'redis://h', auth: {hunter2: x}}}",
+        "events: [{webhook: /h, hunter2}]",
+        "events: [{webhook: /h, hunter2: x}]",
+        "callers: {app: {jwt: {hunter2: x}}}",
+    ] {
+        check_hidden(text, "hunter2");
+    }
+    check_wrong("admin: {hunter2}", &["2:9 unknown key in admin", "known keys: listen, token"]);
+    // A misspelt or misplaced key is shown.
+    check_wrong("admin: {lisen: x}", &["unknown key `lisen` in admin"]);
+    check_wrong("purge: {ttl: x}", &["unknown key `ttl` in purge"]);
+    check_wrong("routes: [{path: /a, colour: x}]", &["unknown key `colour` in a route"]);
+    check_wrong("store: {colour: x}", &["unknown key `colour` in store"]);
+    let shown = parse("admin: {listen: nowhere}").expect_err("no address").to_string();
+    assert!(shown.contains("| admin: {listen: nowhere}"), "{shown}");
+}
+
+#[test]
+fn credentials_after_a_scheme_in_any_case_are_not_shown() {
+    for scheme in
+        ["Token", "token", "TOKEN", "Bearer", "bearer", "Basic", "BASIC", "Digest", "ApiKey", "Negotiate"]
+    {
+        for text in [
+            format!("listen: '{scheme} hunter2'"),
+            format!("listen: \"{scheme} hunter2\""),
+            format!("upstream: {{url: '{scheme}  hunter2'}}"),
+            format!("routes: [{{path: /a, ttl: {scheme} hunter2}}]"),
+            format!("routes: [{{path: /a, headers: ['{scheme} hunter2']}}]"),
+            format!("log:\n  level:\n    - '{scheme} hunter2'"),
+            format!("'{scheme} hunter2': x"),
+        ] {
+            check_hidden(&text, "hunter2");
+        }
+    }
+}
+
+#[test]
+fn a_text_that_looks_like_a_secret_is_shown_nowhere() {
+    const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.e30.abc";
+    for secret in ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "Xq0aZ81LmPq7TtUe", JWT] {
+        for text in [
+            format!("listen: {secret}"),
+            format!("{secret}: x"),
+            format!("log: {{{secret}: x, level: loud}}"),
+            format!("routes: [{{path: /a, ttl: {secret}, x: y}}]"),
+            format!("routes:\n  - path: /a\n    {secret}"),
+        ] {
+            check_hidden(&text, secret);
+        }
+    }
+    // Ordinary names are shown.
+    check_wrong("getCoursesOfUserById: x", &["unknown key `getCoursesOfUserById`"]);
+    check_wrong("listen: my-host-2.Example.com", &["my-host-2.Example.com"]);
 }
 
 #[test]
