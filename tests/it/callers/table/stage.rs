@@ -87,7 +87,7 @@ pub struct Stage {
     /// Those whom the first and the second caller ask.
     larders: [Option<Replica>; 2],
     now: u64,
-    _redis: Option<Redis>,
+    redis: Option<Redis>,
 }
 
 /// Answers each caller with its own name, and refuses nobody: what larder lets through is seen.
@@ -97,6 +97,25 @@ fn answer(request: &Received) -> Answer {
     match request.header("if-none-match") {
         Some(_) if request.target.contains("validated") => Answer::status(304).header("etag", "\"1\""),
         _ => answer,
+    }
+}
+
+/// The same, as old as it is when the second caller asks: the clock of Redis can't be set.
+fn answer_aged(request: &Received, age: u64) -> Answer {
+    answer(request).header("cache-control", "max-age=60").header("age", &age.to_string())
+}
+
+fn answer_forbidden(request: &Received) -> Answer {
+    Answer::status(403).body(format!("for <{}>", request.header("x-test").unwrap_or_default()))
+}
+
+/// How old the response is when the second caller asks.
+fn age(way: Way) -> u64 {
+    match way {
+        Way::Stale | Way::Refreshed | Way::Withdrawn => 70,
+        Way::Failing => 130,
+        Way::Validated => 190,
+        _ => 10,
     }
 }
 
@@ -137,7 +156,7 @@ impl Stage {
             own.unwrap_or_default(),
             routes(world)
         );
-        let mut stage = Self { world, upstream, sessions, larders: [None, None], now, _redis: None };
+        let mut stage = Self { world, upstream, sessions, larders: [None, None], now, redis: None };
         if world == World::Replicas {
             let redis = Redis::start().await;
             for larder in &mut stage.larders {
@@ -145,7 +164,7 @@ impl Stage {
                 let store = "memory: 0, max_lag: 0s";
                 *larder = Some(Replica::start(&redis, &stage.upstream, store, &yaml).await);
             }
-            stage._redis = Some(redis);
+            stage.redis = Some(redis);
         } else {
             let yaml = yaml.replace(", collapse: replicas", "");
             stage.larders[0] = Some(Replica::new(Larder::with(&yaml, &stage.upstream)));
@@ -175,7 +194,13 @@ impl Stage {
     pub async fn play(&mut self, row: &Row, number: usize) -> bool {
         let Row { kind, first, second, way, .. } = *row;
         let path = format!("/{kind}/{}{number}", if way == Way::Validated { "validated" } else { "x" });
-        self.upstream.on(&path, answer);
+        match (self.world, way) {
+            (_, Way::Forbidden) => self.upstream.on(&path, answer_forbidden),
+            (World::Replicas, _) => {
+                self.upstream.on(&path, move |request: &Received| answer_aged(request, age(way)))
+            }
+            _ => self.upstream.on(&path, answer),
+        };
         let (one, other) = (first.credential(self.now), second.credential(self.now));
         for (caller, credential) in [(first, &one), (second, &other)] {
             self.sessions.learn(caller, credential.as_deref());
@@ -199,6 +224,9 @@ impl Stage {
         };
         self.sessions.fails.store(false, Ordering::Relaxed);
         check(row, &reply);
+        if way == Way::Forbidden {
+            assert!(reply.status == 200 && reply.text() == format!("for <{second:?}>"), "{row:?}");
+        }
         let is_hit = is_answered_from_store(&reply);
         if way == Way::Refreshed && is_hit {
             self.check_refreshed(row, &path, one).await;
@@ -209,31 +237,50 @@ impl Stage {
     /// Stores the response of the first caller, if anything is stored for it.
     async fn store(&self, Row { kind, first, way, .. }: &Row, path: &str, credential: Option<&str>) {
         let ask = || request(self.one(), "GET", path, *first, credential);
+        let is_stored = *way != Way::Forbidden && first.may_have(*first, kind);
+        let before = self.count_responses().await;
         if *way == Way::Warmed {
             let body = json!({"urls": [path]}).to_string();
             self.one().admin.request("POST", "/warm").body(body).await.assert_status(200);
         } else {
             assert_eq!(ask().await.text(), format!("for <{first:?}>"));
         }
-        if self.world == World::Replicas && first.may_have(*first, kind) {
-            eventually("it is in Redis", || async { ask().await.is_hit().then_some(()) }).await;
+        if self.world == World::Replicas && is_stored {
+            // Itself, and by what its variants differ.
+            eventually("it is in Redis", || async {
+                (self.count_responses().await >= before + 2).then_some(())
+            })
+            .await;
+        }
+    }
+
+    async fn count_responses(&self) -> usize {
+        match &self.redis {
+            Some(redis) => redis.responses().await.len(),
+            None => 0,
         }
     }
 
     /// Does what lies between the first request and the second.
-    async fn prepare(&mut self, Row { first, way, .. }: &Row, path: &str, credential: Option<&str>) {
+    async fn prepare(&mut self, Row { kind, first, way, .. }: &Row, path: &str, credential: Option<&str>) {
         if *way == Way::LoggedOut {
             request(self.one(), "POST", "/logout", *first, credential).await.assert_status(204);
             self.sessions.forget(credential);
         }
-        self.after(match way {
-            Way::Stale | Way::Refreshed => 70,
-            Way::Failing => 130,
-            Way::Validated => 190,
-            _ => 10,
-        });
-        if *way == Way::Failing {
-            self.upstream.on(path, Answer::status(503));
+        self.after(age(*way));
+        match way {
+            Way::Failing => self.upstream.on(path, Answer::status(503)),
+            Way::Withdrawn => self.upstream.on(path, answer_forbidden),
+            _ => self.upstream.on(path, answer),
+        };
+        if *way == Way::Withdrawn && first.may_have(*first, kind) {
+            let before = self.upstream.count(path);
+            let refused = eventually("it is refreshed", || async {
+                let reply = request(self.one(), "GET", path, *first, credential).await;
+                let is_withdrawn = has_caller_tag(kind);
+                (self.upstream.count(path) > before && reply.is_hit() != is_withdrawn).then_some(reply)
+            });
+            assert_eq!(refused.await.text(), format!("for <{first:?}>"));
         }
         self.sessions.fails.store(*way == Way::Unanswered, Ordering::Relaxed);
     }
