@@ -1,4 +1,4 @@
-// Java's HttpClient. Usage: java Client.java URL
+// Java's HttpClient. Usage: java Client.java URL [slow]
 import java.io.ByteArrayInputStream;
 import java.net.CookieManager;
 import java.net.URI;
@@ -24,6 +24,7 @@ class Client {
         throws Exception {
         var request = HttpRequest.newBuilder(URI.create(url + path)).method(method, body);
         if (fields.length > 0) request.headers(fields);
+        if (path.equals("/echo")) request.expectContinue(true);
         return CLIENT.send(request.build(), BodyHandlers.ofByteArray());
     }
 
@@ -39,8 +40,22 @@ class Client {
         }
     }
 
+    static void checkHeld(String name, String method) throws Exception {
+        var none = BodyPublishers.noBody();
+        String first = new String(ask("GET", "/count", none).body());
+        String second = new String(ask("GET", "/count", none).body());
+        ask(method, "/count", none);
+        String third = new String(ask("GET", "/count", none).body());
+        System.out.println(name + "\t" + (first.equals(second) ? "held" : "fetched")
+            + (second.equals(third) ? " stale" : " fresh"));
+    }
+
     public static void main(String[] arguments) throws Exception {
         url = arguments[0];
+        if (arguments.length > 1) {
+            check("shutdown", "GET", "/slow", BodyPublishers.noBody());
+            return;
+        }
         byte[] upload = "0123456789".repeat(20_000).getBytes();
         var none = BodyPublishers.noBody();
         ask("GET", "/text", none);
@@ -51,10 +66,14 @@ class Client {
         check("range", "GET", "/text", none, "Range", "bytes=700-1399");
         check("head", "HEAD", "/text", none);
         for (String name : new String[] {"gzip", "chunked", "redirect"}) check(name, "GET", "/" + name, none);
+        // A client with cookies is a caller of its own.
+        checkHeld("purge", "PURGE");
+        checkHeld("update", "POST");
         ask("GET", "/set-cookies", none);
         check("cookies", "GET", "/cookies", none);
         check("upload", "POST", "/echo", BodyPublishers.ofByteArray(upload));
         check("stream", "POST", "/echo", BodyPublishers.ofInputStream(() -> new ByteArrayInputStream(upload)));
+        check("continue", "POST", "/echo", BodyPublishers.ofByteArray("0".repeat(5_000_000).getBytes()));
         check("events", "GET", "/events", none);
         check("early", "POST", "/refused", BodyPublishers.ofByteArray(new byte[8_000_000]));
     }

@@ -1,10 +1,11 @@
-// Node's clients. Usage: clients.mjs CLIENT URL
+// Node's clients. Usage: clients.mjs CLIENT URL [slow]
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { createRequire } from "node:module";
 
-const [client, url] = process.argv.slice(2);
+const [client, url, slow] = process.argv.slice(2);
 const upload = "0123456789".repeat(20_000);
+const megabytes = "0".repeat(5_000_000);
 const large = "x".repeat(8_000_000);
 const hash = (body) => createHash("sha256").update(body).digest("hex").slice(0, 8);
 const say = (name, status, body = "", ...more) => console.log([name, status, hash(body), ...more].join("\t"));
@@ -33,6 +34,11 @@ async function withUndici(method, path, { headers = {}, body } = {}) {
 
 const ask = { fetch: withFetch, axios: withAxios, undici: withUndici }[client];
 
+if (slow) {
+  const answer = await ask("GET", "/slow");
+  say("shutdown", answer.status, answer.body);
+  process.exit(0);
+}
 await ask("GET", "/text");
 const again = await ask("GET", "/text");
 say("get", again.status, again.body);
@@ -53,6 +59,16 @@ for (const [name, body] of [["upload", upload], ["stream", Readable.from([upload
   say(name, answer.status, answer.body);
 }
 say("events", 200, (await ask("GET", "/events")).body);
+// Only axios sends the field: the others refuse it.
+const expect = client === "axios" ? { ...headers, Expect: "100-continue" } : headers;
+const uploaded = await ask("POST", "/echo", { headers: expect, body: megabytes });
+say("continue", uploaded.status, uploaded.body);
+for (const [name, method] of [["purge", "PURGE"], ["update", "POST"]]) {
+  const version = async () => (await ask("GET", "/count")).body.toString();
+  const [first, second] = [await version(), await version()];
+  await ask(method, "/count");
+  console.log(`${name}\t${first === second ? "held" : "fetched"} ${(await version()) === second ? "stale" : "fresh"}`);
+}
 await ask("POST", "/refused", { headers, body: large }).then(
   (answer) => say("early", answer.status, answer.body),
   (error) => say("early", error.cause?.code ?? error.code ?? error.name),

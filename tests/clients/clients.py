@@ -1,22 +1,32 @@
 #!/usr/bin/env python3
-"""Python's clients. Usage: clients.py CLIENT URL"""
+"""Python's clients. Usage: clients.py CLIENT URL [slow]"""
 
 import asyncio
 import hashlib
 import sys
 
-client, url = sys.argv[1:]
+client, url, *slow = sys.argv[1:]
 UPLOAD = b"0123456789" * 20_000
+MEGABYTES = b"0" * 5_000_000
 LARGE = b"x" * 8_000_000
+EXPECT = {"Expect": "100-continue"}
 
 
 def say(case, status, body=b"", *more):
     print(case, status, hashlib.sha256(body).hexdigest()[:8], *more, sep="\t", flush=True)
 
 
+def say_held(case, first, second, third):
+    """Whether a version was held until it was purged, and another one came then."""
+    print(case, f"{'held' if first == second else 'fetched'} {'stale' if third == second else 'fresh'}", sep="\t")
+
+
 def with_session(session, content):
     """requests and httpx.Client, which agree on nearly everything."""
     get = session.get
+    if slow:
+        answer = get(url + "/slow")
+        return say("shutdown", answer.status_code, answer.content)
     for _ in range(2):
         answer = get(url + "/text")
     say("get", answer.status_code, answer.content)
@@ -28,12 +38,19 @@ def with_session(session, content):
     for case in ["gzip", "chunked", "redirect"]:
         answer = get(f"{url}/{case}")
         say(case, answer.status_code, answer.content)
+    # A session with cookies is a caller of its own.
+    for case, method in [("purge", "PURGE"), ("update", "POST")]:
+        first, second = get(url + "/count").content, get(url + "/count").content
+        session.request(method, url + "/count")
+        say_held(case, first, second, get(url + "/count").content)
     get(url + "/set-cookies")
     say("cookies", 200, get(url + "/cookies").content)
     answer = session.post(url + "/echo", **{content: UPLOAD})
     say("upload", answer.status_code, answer.content)
     answer = session.post(url + "/echo", **{content: iter([UPLOAD, UPLOAD])})
     say("stream", answer.status_code, answer.content)
+    answer = session.post(url + "/echo", headers=EXPECT, **{content: MEGABYTES})
+    say("continue", answer.status_code, answer.content)
     say("events", 200, get(url + "/events").content)
     try:
         answer = session.post(url + "/refused", **{content: LARGE})
@@ -51,6 +68,9 @@ async def with_aiohttp():
             async with session.request(method, url + path, **options) as answer:
                 return answer, await answer.read()
 
+        if slow:
+            answer, body = await ask("GET", "/slow")
+            return say("shutdown", answer.status, body)
         for _ in range(2):
             answer, body = await ask("GET", "/text")
         say("get", answer.status, body)
@@ -62,6 +82,10 @@ async def with_aiohttp():
         for case in ["gzip", "chunked", "redirect"]:
             answer, body = await ask("GET", "/" + case)
             say(case, answer.status, body)
+        for case, method in [("purge", "PURGE"), ("update", "POST")]:
+            versions = [(await ask("GET", "/count"))[1] for _ in range(2)]
+            await ask(method, "/count")
+            say_held(case, *versions, (await ask("GET", "/count"))[1])
         await ask("GET", "/set-cookies")
         say("cookies", 200, (await ask("GET", "/cookies"))[1])
 
@@ -72,6 +96,8 @@ async def with_aiohttp():
         for case, content in [("upload", UPLOAD), ("stream", parts())]:
             answer, body = await ask("POST", "/echo", data=content)
             say(case, answer.status, body)
+        answer, body = await ask("POST", "/echo", data=MEGABYTES, expect100=True)
+        say("continue", answer.status, body)
         say("events", 200, (await ask("GET", "/events"))[1])
         try:
             answer, body = await ask("POST", "/refused", data=LARGE)

@@ -4,10 +4,18 @@
 import gzip
 import hashlib
 import http.server
+import itertools
+import os
+import pathlib
 import socketserver
 import sys
+import time
 
 TEXT = b"".join(b"%06d\n" % number for number in range(10_000))
+
+# A request for /slow makes the file `waiting` in this folder, and is answered once there is a file `release`.
+MARKS = pathlib.Path(os.environ.get("MARKS", "."))
+VERSIONS = itertools.count()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +41,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "/redirect": lambda: self.answer(302, Location="/text"),
             "/set-cookies": lambda: self.answer(200, b"set", Set_Cookie=["a=1; Path=/", "b=2; Path=/"]),
             "/cookies": lambda: self.answer(200, "; ".join(self.headers.get_all("Cookie", [])).encode()),
+            "/count": lambda: self.answer(200, b"%d" % next(VERSIONS), Cache_Control="max-age=60"),
+            "/slow": self.slow,
             "/events": self.events,
+            "/ticks": self.ticks,
             "/chunked": self.chunked,
         }.get(self.path, lambda: self.answer(404))()
 
@@ -64,6 +75,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for number in range(3):
             self.chunk(b"data: %d\n\n" % number)
         self.wfile.write(b"0\r\n\r\n")
+
+    def ticks(self):
+        """An event stream that ends after three events. A client that comes again gets those after its last one."""
+        self.begin_chunks("text/event-stream")
+        self.chunk(b"retry: 50\n\n")
+        first = int(self.headers.get("Last-Event-ID", 0)) + 1
+        for number in range(first, first + 3):
+            self.chunk(b"id: %d\ndata: %d\n\n" % (number, number))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def slow(self):
+        (MARKS / "waiting").touch()
+        while not (MARKS / "release").exists():
+            time.sleep(0.02)
+        self.answer(200, TEXT)
 
     def chunked(self):
         self.begin_chunks("text/plain")
@@ -103,6 +129,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, *client):
+        # A client that leaves is no error.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*client)
 
 
 server = Server(("127.0.0.1", 0), Handler)
