@@ -12,6 +12,7 @@ mod access_log;
 mod admin;
 mod audit;
 mod callers;
+mod cdn;
 pub mod cli;
 pub mod clock;
 pub mod config;

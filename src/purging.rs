@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use tracing::Instrument as _;
 
+use crate::cdn::CdnRelay;
 use crate::metrics::{Metrics, PurgeSource};
 use crate::policy::Route;
 use crate::policy::purge_scope::reached_routes;
@@ -29,6 +30,8 @@ pub(crate) struct Purger {
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub routes: Arc<Routes>,
+    /// The caches in front.
+    pub cdn: Arc<CdnRelay>,
 }
 
 impl Purger {
@@ -52,7 +55,10 @@ impl Purger {
         let purging = async move {
             let line = PurgeLogLine::new(&purge, source, route.as_deref());
             let reached = purger.reached_routes(&purge.targets);
+            let relayed = purger.cdn.has_caches().then(|| purge.clone());
             let result = purger.store.purge(purge).await;
+            // Behind it, so that what a cache fetches again is new; also if the store has not taken it yet.
+            relayed.iter().for_each(|purge| purger.cdn.relay(purge));
             match &result {
                 Ok(_) => purger.metrics.record_purge(source, &reached, line.targets),
                 Err(_) => purger.metrics.record_purge_failure(source),

@@ -81,6 +81,9 @@ impl ConfigReloader {
         self.admin.store(Arc::new(state));
         // First, so that no response under the former rules is served by a request under these.
         proxy.store.use_rules(proxy.routes.rules());
+        if proxy.routes.rules() != current.routes.rules() {
+            proxy.events.cdn().relay_everything();
+        }
         proxy.events.use_secrets(&proxy.config.events);
         if !needs_restart.contains(&"events") {
             proxy.events.use_routes(proxy.routes.clone());
@@ -139,6 +142,7 @@ fn keep_restart_only_settings(current: &Config, new: &mut Config) -> Vec<&'stati
         ("store", keep(&current.store, &mut new.store)),
         ("admin.listen", keep(&current.admin.listen, &mut new.admin.listen)),
         ("limits.connections", keep(&current.limits.connections, &mut new.limits.connections)),
+        ("cdn", keep(&current.cdn, &mut new.cdn)),
         ("events", keep_events(&current.events, &mut new.events)),
         ("log", keep(&current.log, &mut new.log)),
         ("tracing", keep(&current.tracing, &mut new.tracing)),
@@ -174,6 +178,7 @@ mod tests {
             ("listen: 127.0.0.1:8081", vec!["listen"]),
             ("store: {memory: 1MiB}", vec!["store"]),
             ("admin: off", vec!["admin.listen"]),
+            ("cdn: [{type: http, url: 'http://varnish'}]", vec!["cdn"]),
             ("limits: {connections: 5}\nlog: {level: debug}", vec!["limits.connections", "log"]),
             ("events: [{webhook: /hooks/h, secret: sixteen bytes long, purge: [a]}]", vec!["events"]),
         ] {

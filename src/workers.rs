@@ -40,6 +40,9 @@ const REDIS_CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// The time that purges have at the end, however long the drain took.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The time that caches in front have at the end to take purges.
+const CDN_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How the process is told to end.
 pub struct Shutdown {
     drain: BoxFuture<()>,
@@ -136,6 +139,7 @@ pub fn run_with_reload(
         });
         let events = context.live.load().events.clone();
         events.start();
+        events.cdn().start();
         context.live.load().callers.start();
         tokio::spawn(sample_metrics(context.live.clone()));
         let live = context.live.clone();
@@ -163,6 +167,10 @@ pub fn run_with_reload(
         events.stop().await;
         let end = stopped + context.live.load().config.limits.drain;
         context.flush_purges(end.max(Instant::now() + FLUSH_TIMEOUT)).await;
+        let lost = events.cdn().stop(CDN_TIMEOUT).await;
+        if lost > 0 {
+            tracing::error!(targets = lost, "CDN purges lost: they were not taken in time");
+        }
         phase.advance(Phase::Flushed);
         drained.notify_one();
         drop(state);

@@ -311,7 +311,7 @@ impl<'p> Endpoint<'p> {
 impl AdminState {
     fn purger(&self) -> Purger {
         let (store, metrics, routes) = (self.store.clone(), self.metrics.clone(), self.routes.clone());
-        Purger { store, metrics, routes }
+        Purger { store, metrics, routes, cdn: self.events.cdn().clone() }
     }
 
     /// A process that starts or drains is alive.

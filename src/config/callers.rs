@@ -112,7 +112,7 @@ settings! {
     pub(crate) struct AskSettings = "ask" {
         /// The URL that a GET is sent to: a 2xx means that the caller is known, 401 and 403 that it is not. Any other
         /// answer, or none, means that nothing is known: the request is forwarded uncached.
-        url: RemoteUrl = URL, required;
+        url: RemoteUrl = REMOTE_URL, required;
         /// The credentials that are sent on: `authorization`, `cookie.NAME`, `header.NAME`, or `cookie` for all cookies. A
         /// request with none of them is anonymous.
         forward: Vec<Credential> = FORWARD, default "[authorization, cookie]";
@@ -197,7 +197,7 @@ fn jwt(node: &YamlNode, diagnostics: &Diagnostics) -> Option<JwtSettings> {
 
 const KEYS: Reader<KeyLocation> = Reader::new(Kind::Text, |node, diagnostics| match node.text() {
     Some(text) if text.contains("://") => {
-        URL.read(node, diagnostics).map(|endpoint| KeyLocation::Url(Box::new(endpoint)))
+        REMOTE_URL.read(node, diagnostics).map(|endpoint| KeyLocation::Url(Box::new(endpoint)))
     }
     _ => {
         let path = super::scalars::PATH.read(node, diagnostics)?;
@@ -206,15 +206,16 @@ const KEYS: Reader<KeyLocation> = Reader::new(Kind::Text, |node, diagnostics| ma
     }
 });
 
-const URL: Reader<RemoteUrl> = Reader::new(Kind::Matching("^https?://"), |node, diagnostics| {
-    let (base, target) = parsed(node, "a URL", diagnostics, split_url)?;
-    let base = expand_short_form(&YamlNode::scalar(&*base, node.location), "url");
-    let mut upstream = UpstreamSettings::from_node(&base, diagnostics)?;
-    upstream.max_connections = MAX_CONNECTIONS;
-    upstream.max_per_client = ClientShare::Count(MAX_PER_CLIENT);
-    upstream.host = UpstreamHost::Preserve;
-    Some(RemoteUrl { upstream, target })
-});
+pub(super) const REMOTE_URL: Reader<RemoteUrl> =
+    Reader::new(Kind::Matching("^https?://"), |node, diagnostics| {
+        let (base, target) = parsed(node, "a URL", diagnostics, split_url)?;
+        let base = expand_short_form(&YamlNode::scalar(&*base, node.location), "url");
+        let mut upstream = UpstreamSettings::from_node(&base, diagnostics)?;
+        upstream.max_connections = MAX_CONNECTIONS;
+        upstream.max_per_client = ClientShare::Count(MAX_PER_CLIENT);
+        upstream.host = UpstreamHost::Preserve;
+        Some(RemoteUrl { upstream, target })
+    });
 
 /// To a service that larder itself asks.
 const MAX_CONNECTIONS: usize = 32;

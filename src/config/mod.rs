@@ -9,6 +9,7 @@ mod admin_at;
 mod ambiguous_names;
 mod audit;
 mod callers;
+mod cdn;
 mod channel_name;
 mod diagnostics;
 mod document;
@@ -83,6 +84,7 @@ pub(crate) use audit::AuditSettings;
 pub(crate) use callers::{
     AskSettings, CallerMethod, CallerSettings, JwtAlgorithm, JwtSettings, KeyLocation, RemoteUrl,
 };
+pub(crate) use cdn::{CdnApi, CdnSettings};
 pub use channel_name::ChannelName;
 pub(crate) use diagnostics::Diagnostic;
 pub use diagnostics::Location;
@@ -127,6 +129,8 @@ pub struct Config {
     pub upstream: UpstreamSettings,
     /// The store of responses.
     pub store: StoreSettings,
+    /// The caches in front that purges are relayed to.
+    pub(crate) cdn: Vec<CdnSettings>,
     /// The operators' endpoints.
     pub admin: AdminSettings,
     /// `None`: the API's paths are all the API's.

@@ -9,6 +9,7 @@ use super::admin::{ADMIN, AdminSettings, PURGE, PurgeSettings};
 use super::admin_at::ADMIN_AT;
 use super::audit::{AUDIT, AuditSettings};
 use super::callers::{CALLER_ENTRIES, CallerMethod, CallerSettings};
+use super::cdn::{CDN, CdnSettings};
 use super::diagnostics::Diagnostics;
 use super::events::{EVENTS_KIND, EventContext};
 use super::fields::Fields;
@@ -44,6 +45,9 @@ settings! {
         upstream: UpstreamSettings = UPSTREAM, required;
         /// Where responses are stored.
         store: StoreSettings = STORE, default "{}";
+        /// The caches in front of larder that purges are relayed to: `[{type: fastly, service: …, token: …}]`. Each route then
+        /// lists its tags for them. See docs/cdn.md.
+        cdn: Vec<CdnSettings> = CDN, default "[]";
         /// The listener for operators. /healthz, /readyz and /metrics are open to all; everything else needs the token, or
         /// loopback if there is none. `off`: no such listener.
         admin: AdminSettings = ADMIN, default "{}";
@@ -183,6 +187,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
             .as_ref()
             .map_or(std::time::Duration::MAX, |upstream| upstream.response_timeout),
         callers: read.callers.as_deref(),
+        cdn_fields: read.cdn.iter().flatten().map(|cdn| cdn.api.field()).collect(),
         is_strict: read.store.as_ref().is_some_and(|store| store.max_lag.is_zero()),
     };
     let routes = routes::read(&read.defaults?, &read.routes?, &context, diagnostics);
@@ -216,7 +221,11 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     let operations_node = read.admin_at?;
     let admin_at = admin_at::admin_at(&operations_node, callers.as_deref(), diagnostics);
     let mut routes: Vec<Route> = parsed.into_iter().map(|parsed| parsed.route).collect();
+    let relays = read.cdn.as_ref().is_some_and(|cdn| !cdn.is_empty());
     for route in &mut routes {
+        if relays && !route.list_tags.is_empty() {
+            route.fingerprint = route.fingerprint.with_listed_targets();
+        }
         route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
     }
     overlay_checks::add_shared_parts(
@@ -245,6 +254,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         listener_settings,
         upstream: read.upstream?,
         store: read.store?,
+        cdn: read.cdn?,
         admin: read.admin?,
         admin_at: admin_at?,
         purge: read.purge?,

@@ -18,7 +18,7 @@ use super::rate_limit::RATE;
 use super::route_callers::{ANONYMOUS, CALLERS, DROP_RESPONSE, EXEMPT, IGNORE_VARY, PER, SHARED};
 use super::scalars::{
     BOOLEAN, COUNT, DURATION, POSITIVE_DURATION, POSITIVE_SIZE, distinct, entries, header_names, list,
-    one_or_many, parse_cookie_name, parsed, split_help, words,
+    one_or_many, parse_cookie_name, parse_header_name, parsed, split_help, words,
 };
 use super::section::{Key, Kind, NONE, Section};
 use super::settings::{Settings, settings};
@@ -364,18 +364,22 @@ const TARGETED: Reader<Vec<HeaderName>> = Reader::new(
 const LIST_TAGS: Reader<Vec<HeaderName>> = Reader::new(
     Kind::ListOf(&Kind::Matching("(?i)^(surrogate-key|(edge-|x-)?cache-tags?|purge-cache-tags|[xy]key)$")),
     |node, diagnostics| {
-        header_names(node, "[Surrogate-Key]", diagnostics, |name| {
-            match TAG_FIELDS.contains(name) {
-            true => Ok(()),
-            false => Err((
-                format!("`{name}` is not a field that lists tags"),
-                "write `Surrogate-Key` for Fastly, `Cache-Tag` for Cloudflare, `Edge-Cache-Tag` for Akamai, `xkey` for Varnish"
-                    .into(),
-            )),
-        }
-        })
+        header_names(node, "[Surrogate-Key]", diagnostics, |name| parse_tag_field(name.as_str()).map(drop))
     },
 );
+
+/// Parses the name of a field that lists tags.
+pub(super) fn parse_tag_field(text: &str) -> Result<HeaderName, FieldError> {
+    let name = parse_header_name(text)?;
+    match TAG_FIELDS.contains(&name) {
+        true => Ok(name),
+        false => Err((
+            format!("`{name}` is not a field that lists tags"),
+            "write `Surrogate-Key` for Fastly, `Cache-Tag` for Cloudflare, `Edge-Cache-Tag` for Akamai, `xkey` for Varnish"
+                .into(),
+        )),
+    }
+}
 
 const READ_METHOD: Reader<u8> = words!("GET" => 0, "QUERY" => 1, "POST" => 2);
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use http::header::ACCEPT_LANGUAGE;
 
 use super::callers::CallerSettings;
@@ -35,6 +36,8 @@ pub(super) struct RouteContext<'s> {
     pub sources: Option<&'s [ParsedSource]>,
     /// The entries of `callers`; `None`: they have errors.
     pub callers: Option<&'s [CallerSettings]>,
+    /// The fields in which the caches in `cdn` read tags.
+    pub cdn_fields: Vec<HeaderName>,
     /// Whether `max_lag` is zero. Then writes are guarded by default.
     pub is_strict: bool,
     /// The upstream's `response_timeout`.
@@ -139,6 +142,9 @@ fn route(
     if !route.languages.is_empty() && !route.headers.contains(&ACCEPT_LANGUAGE) {
         route.headers.push(ACCEPT_LANGUAGE);
     }
+    let is_unlisted = |field: &&HeaderName| !route.list_tags.contains(field);
+    let unlisted: Vec<HeaderName> = context.cdn_fields.iter().filter(is_unlisted).cloned().collect();
+    route.list_tags.extend(unlisted);
     check_own_url(&mut route, own, diagnostics);
     route_caller_checks::resolve(&mut route, &caller_entry, context.callers, diagnostics);
     if context.callers.is_some() {

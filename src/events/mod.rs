@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::cdn::CdnRelay;
 use crate::clock::Clock;
 use crate::config::{EventKind, EventSource};
 use crate::hex;
@@ -46,6 +47,7 @@ pub struct EventSources {
     sources: Vec<Arc<SourceConsumer>>,
     webhooks: Webhooks,
     throttle: Arc<PurgeThrottle>,
+    cdn: Arc<CdnRelay>,
     /// Tells the consumers to stop.
     stop: watch::Sender<bool>,
     running: Mutex<Vec<JoinHandle<()>>>,
@@ -71,11 +73,13 @@ struct ConsumerContext {
     routes: ArcSwap<Routes>,
     clock: Clock,
     throttle: Arc<PurgeThrottle>,
+    cdn: Arc<CdnRelay>,
 }
 
 impl ConsumerContext {
     fn purger(&self, routes: Arc<Routes>) -> Purger {
-        Purger { store: self.store.clone(), metrics: self.metrics.clone(), routes }
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        Purger { store, metrics, routes, cdn: self.cdn.clone() }
     }
 }
 
@@ -89,9 +93,25 @@ impl EventSources {
         routes: Arc<Routes>,
         clock: Clock,
     ) -> io::Result<Arc<Self>> {
+        Self::with_cdn(sources, (store, Arc::default()), metrics, routes, clock)
+    }
+
+    /// The same, and purges are relayed to the caches in front.
+    ///
+    /// # Errors
+    /// See [`EventSources::new`].
+    pub(crate) fn with_cdn(
+        sources: &[EventSource],
+        (store, cdn): (Arc<dyn Store>, Arc<CdnRelay>),
+        metrics: Arc<Metrics>,
+        routes: Arc<Routes>,
+        clock: Clock,
+    ) -> io::Result<Arc<Self>> {
         let throttle = Arc::new(PurgeThrottle::new(clock.clone()));
         let (routes, shared) = (ArcSwap::new(routes), throttle.clone());
-        let context = Arc::new(ConsumerContext { store, metrics, routes, clock, throttle: shared });
+        let relay = cdn.clone();
+        let context =
+            Arc::new(ConsumerContext { store, metrics, routes, clock, throttle: shared, cdn: relay });
         let sources: Vec<Arc<SourceConsumer>> = sources
             .iter()
             .map(|settings| SourceConsumer::new(settings, &context).map(Arc::new))
@@ -101,6 +121,7 @@ impl EventSources {
             sources,
             webhooks,
             throttle,
+            cdn,
             stop: watch::Sender::new(false),
             running: Mutex::default(),
         }))
@@ -109,6 +130,11 @@ impl EventSources {
     /// The windows of `at_most_every`, which writes and events share.
     pub(crate) fn throttle(&self) -> &Arc<PurgeThrottle> {
         &self.throttle
+    }
+
+    /// The caches in front, to which writes and events are relayed alike.
+    pub(crate) fn cdn(&self) -> &Arc<CdnRelay> {
+        &self.cdn
     }
 
     /// Spawns the consumers on the current runtime.

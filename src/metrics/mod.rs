@@ -3,6 +3,7 @@
 //! Labels are route names and enum values, never values from requests, so the number of series is bounded.
 
 mod background;
+mod cdn;
 mod exposition;
 mod history;
 mod labels;
@@ -18,6 +19,7 @@ mod upstream;
 mod watchdog;
 
 pub(crate) use background::BackgroundKind;
+pub(crate) use cdn::CdnMetrics;
 pub(crate) use history::{SAMPLE_INTERVAL, Sample};
 pub use labels::NonCacheReply;
 pub(crate) use latency::LatencySnapshot;
@@ -88,6 +90,7 @@ struct ProcessCounters {
     connections_refused: [Counter; RefusedBy::ALL.len()],
     watchdog: Arc<Watchdog>,
     sources: Mutex<Vec<Arc<SourceMetrics>>>,
+    cdns: Mutex<Vec<Arc<CdnMetrics>>>,
     history: MetricsHistory,
     reloads: Counter,
     reloads_refused: Counter,

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use super::exposition::{Exposition, Labels, MetricFamily};
 use super::labels::REQUEST_OUTCOMES;
 use super::snapshot::hit_rate;
-use super::{OVER_RATE_RESULTS, RefusedBy, RouteSnapshot, Snapshot, labels, redis, sources};
+use super::{OVER_RATE_RESULTS, RefusedBy, RouteSnapshot, Snapshot, cdn, labels, redis, sources};
 use crate::log_writer;
 use crate::store::StoreStats;
 use crate::store::remote_status::RemoteStatus;
@@ -91,6 +91,7 @@ impl Snapshot {
         families.extend(self.process_families());
         families.extend(self.worker_families());
         families.extend(sources::families(&self.sources));
+        families.extend(cdn::families(&self.cdns));
         families.extend(self.config_families());
         encode(families)
     }

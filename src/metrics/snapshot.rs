@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::cdn::CdnStatus;
 use super::labels::{
     self, FORWARD_REASONS, FWDS, NOT_STORED_REASONS, PURGE_SOURCES, REQUEST_OUTCOMES, RequestOutcome,
     STATUS_CLASSES,
@@ -47,6 +48,7 @@ pub(crate) struct Snapshot {
     pub workers_overdue: Vec<(usize, Duration)>,
     pub worker_stalls: u64,
     pub(super) sources: Vec<SourceStatus>,
+    pub(super) cdns: Vec<CdnStatus>,
     pub(super) config: ConfigSnapshot,
 }
 
@@ -125,6 +127,7 @@ impl Metrics {
             workers_overdue: process.watchdog.overdue(Moment::now()),
             worker_stalls: process.watchdog.stalls(),
             sources: self.source_statuses(),
+            cdns: self.cdn_statuses(),
             config: ConfigSnapshot {
                 reloads: process.reloads.get(),
                 reloads_rejected: process.reloads_refused.get(),

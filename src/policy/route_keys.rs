@@ -207,9 +207,9 @@ macro_rules! route_keys {
             hide_tags: bool = BOOLEAN, default "false";
 
             /// Response fields in which larder lists the tags of a response, for a CDN or another cache in front of it:
-            /// `[Surrogate-Key]` (Fastly), `[Cache-Tag]` (Cloudflare), `[Edge-Cache-Tag]` (Akamai), `[xkey]` (Varnish). Tags with
-            /// values of the caller are left out. A response whose tags are not known, or take more than 16 KiB, is for
-            /// no shared cache.
+            /// `[Surrogate-Key]` (Fastly), `[Cache-Tag]` (Cloudflare), `[Edge-Cache-Tag]` (Akamai), `[xkey]` (Varnish). A
+            /// response whose tags are not all known, take more than 16 KiB, or have values of the caller lists none, and is
+            /// for no shared cache.
             list_tags: Vec<HeaderName> = LIST_TAGS, default "[]", cache_only;
 
             /// The `Cache-Control` of what clients get from the cache, in place of the API's: `{max_age: 30s, s_maxage: 10m}`.

@@ -3,14 +3,16 @@
 
 use std::collections::HashSet;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::content::Content;
 use super::not_stored::NotStored;
 use super::response_tags::{public_tags, response_tags};
-use super::tags::{list_separator, parse_tag_field};
+use super::route::OwnUrl;
+use super::tags::{LISTED_TAG, list_separator, parse_tag_field};
 use super::{RequestHead, Route};
-use crate::purge::tag_and_ancestors;
+use crate::hex;
+use crate::purge::{TargetId, tag_and_ancestors};
 
 /// The longest list: CDNs read no more of a field.
 const MAX_LIST_BYTES: usize = 16 * 1024;
@@ -20,7 +22,7 @@ const MAX_LIST_BYTES: usize = 16 * 1024;
 pub(crate) struct EntryTags {
     /// Those by which purges reach it.
     pub all: Vec<String>,
-    /// Those that other caches may learn; `None`: some of them are lost.
+    /// Those that other caches may learn; `None`: there are more, which they may not, or some are lost.
     public: Option<Vec<String>>,
     /// Whether these are all tags. The content may name more.
     is_complete: bool,
@@ -63,24 +65,57 @@ impl EntryTags {
         Ok(Self { all, public, is_complete: true })
     }
 
-    /// Lists the tags in the fields of `list_tags`, or removes these if the list is too long.
-    pub(crate) fn list_in(&self, route: &Route, headers: &mut HeaderMap) {
+    /// The tags that other caches may learn, and [`LISTED_TAG`].
+    pub(crate) fn public_names(&self) -> Vec<String> {
+        let public = self.public.iter().flatten().filter(|tag| !is_target(tag));
+        let listed = self.all.iter().filter(|tag| *tag == LISTED_TAG);
+        public.chain(listed).cloned().collect()
+    }
+
+    /// Lists the tags and `targets` in the fields of `list_tags`. Removes these if the list is too long, or if the response
+    /// also has tags that are not public, by which other caches could not purge it.
+    pub(crate) fn list_in(&self, route: &Route, targets: &[TargetId], headers: &mut HeaderMap) {
         if !self.is_complete || route.list_tags.is_empty() {
             return;
         }
         let mut seen = HashSet::new();
         let public = self.public.iter().flatten();
         let listed = public.flat_map(|tag| tag_and_ancestors(tag)).map(spell_tag);
+        let listed = listed.chain(targets.iter().copied().map(spell_target));
         let listed: Vec<String> = listed.filter(|tag| seen.insert(tag.to_ascii_lowercase())).collect();
+        let is_listed =
+            |tag: &String| tag == LISTED_TAG || seen.contains(&spell_tag(tag).to_ascii_lowercase());
+        // A purge of one caller's responses can't be relayed either.
+        let names_caller = route.own_url == OwnUrl::Caller;
+        let is_whole = !names_caller && self.public.is_some() && self.all.iter().all(is_listed);
         for name in &route.list_tags {
-            let list = self.public.as_ref().map(|_| listed.join(list_separator(name)));
-            let list = list.filter(|list| list.len() <= MAX_LIST_BYTES);
+            let list = join_tags(name, &listed);
+            let list = (is_whole && list.len() <= MAX_LIST_BYTES).then_some(list);
             match list.and_then(|list| HeaderValue::from_str(&list).ok()) {
                 Some(list) => drop(headers.insert(name, list)),
                 None => drop(headers.remove(name)),
             }
         }
     }
+}
+
+/// The list of tags in a field.
+pub(crate) fn join_tags(field: &HeaderName, tags: &[String]) -> String {
+    tags.join(list_separator(field))
+}
+
+/// The beginning of the name of a target, which no tag has.
+const TARGET_MARK: char = '~';
+
+/// A target as a member of a list.
+pub(crate) fn spell_target(TargetId(id): TargetId) -> String {
+    format!("{TARGET_MARK}{}", hex::encode(&id))
+}
+
+/// Whether a member of a list is a target.
+fn is_target(member: &str) -> bool {
+    let id = member.strip_prefix(TARGET_MARK);
+    id.is_some_and(|id| id.len() == 2 * TargetId::LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A tag as a member of a list: visible ASCII without a comma.
@@ -113,7 +148,8 @@ mod tests {
             ..route("/courses/{id}")
         };
         let mut headers = fields(response);
-        EntryTags::collect(&route, &request.head(), &headers, None).unwrap().list_in(&route, &mut headers);
+        let found = EntryTags::collect(&route, &request.head(), &headers, None).unwrap();
+        found.list_in(&route, &[TargetId(*b"/courses")], &mut headers);
         headers
     }
 
@@ -132,6 +168,7 @@ mod tests {
             "tenant:1",
             "tenant:1/x",
             "two%20words",
+            "~2f636f7572736573",
         ];
         let list = |name: HeaderName| found.get(name).unwrap().to_str().unwrap().to_owned();
         assert_eq!(list(SURROGATE_KEY), expected.join(" "));
@@ -139,23 +176,28 @@ mod tests {
     }
 
     #[test]
-    fn no_value_of_the_sender_is_listed() {
+    fn a_response_with_a_tag_of_its_sender_lists_nothing() {
         let request = Request::get("/courses/7?token=secret&page=2")
             .with("authorization", "Bearer e30.eyJzdWIiOiJ1NyJ9.x")
             .with("cookie", "team=red")
             .with("x-guild", "g1");
-        let tags = [
+        let response = [("x-session-id", "s9"), ("surrogate-key", "own")];
+        for tag in [
             "u:{jwt.sub}",
             "u:{jwt.sub}:{id}",
             "t:{cookie.team}",
             "g:{header.x-guild}",
             "k:{query.token}",
             "s:{response.header.x-session-id}",
-            "p:{query.page}",
-            "course:{id}",
-        ];
-        let found = lists(&tags, &request, &[("x-session-id", "s9")]);
-        assert_eq!(found.get(SURROGATE_KEY).unwrap(), "p:2 course:7");
+        ] {
+            let found = lists(&["course:{id}", tag], &request, &response);
+            assert!(!found.contains_key(SURROGATE_KEY) && !found.contains_key(CACHE_TAG), "{tag}");
+            // Without such a value there is no such tag.
+            let found = lists(&["course:{id}", tag], &Request::get("/courses/7"), &[]);
+            assert_eq!(found.get(SURROGATE_KEY).unwrap(), "course:7 ~2f636f7572736573", "{tag}");
+        }
+        let found = lists(&["p:{query.page}", "course:{id}"], &request, &response);
+        assert_eq!(found.get(SURROGATE_KEY).unwrap(), "p:2 course:7 own ~2f636f7572736573");
     }
 
     #[test]
@@ -187,7 +229,7 @@ mod tests {
             let fields = (&mut headers, update);
             let tags =
                 EntryTags::collect_freshened(&route, &request.head(), fields, (stored, stored_tags)).unwrap();
-            tags.list_in(&route, &mut headers);
+            tags.list_in(&route, &[], &mut headers);
             (tags.all, headers.get(SURROGATE_KEY).map(|list| list.to_str().unwrap().to_owned()))
         };
         let stored = fields(&[("surrogate-key", "all item:1")]);

@@ -20,6 +20,7 @@ use super::single_flight::CollapseTable;
 use crate::access_log::AccessLog;
 use crate::audit::Audit;
 use crate::callers::Callers;
+use crate::cdn::CdnRelay;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decision_feed::DecisionFeed;
@@ -87,8 +88,10 @@ impl Proxy {
         let routes = Arc::new(Routes::new(&config.routes).with_rules(&config.purge_rules()));
         store.use_rules(routes.rules());
         let metrics = Arc::new(Metrics::new(&config.routes));
+        let cdn = CdnRelay::new(&config.cdn, &metrics)?;
+        let shared = (store.clone(), cdn);
         let events =
-            EventSources::new(&config.events, store.clone(), metrics.clone(), routes.clone(), clock.clone())?;
+            EventSources::with_cdn(&config.events, shared, metrics.clone(), routes.clone(), clock.clone())?;
         let destination = Destination::new(&config.upstream)?;
         watch_health(&metrics, &destination);
         Ok(Self {
@@ -225,7 +228,7 @@ impl Proxy {
 
     pub(super) fn purger(&self) -> Purger {
         let (store, metrics, routes) = (self.store.clone(), self.metrics.clone(), self.routes.clone());
-        Purger { store, metrics, routes }
+        Purger { store, metrics, routes, cdn: self.events.cdn().clone() }
     }
 }
 

@@ -76,7 +76,7 @@ fn slow() -> (Arc<dyn Store>, Arc<Metrics>, oneshot::Sender<Taken>) {
 }
 
 fn purger(store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Purger {
-    Purger { store: store.clone(), metrics: metrics.clone(), routes: Arc::default() }
+    Purger { store: store.clone(), metrics: metrics.clone(), routes: Arc::default(), cdn: Arc::default() }
 }
 
 /// Its store takes one purge.

@@ -8,6 +8,7 @@ mod audit;
 mod caller_isolation;
 mod callers;
 mod cdn;
+mod cdn_relay;
 mod client_faults;
 mod client_limits;
 mod clients;

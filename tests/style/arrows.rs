@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("callers", &["clock", "config", "hex", "policy", "upstream"]),
+    ("cdn", &["clock", "config", "metrics", "policy", "purge", "tasks", "upstream"]),
     (
         "cli",
         &[
@@ -58,7 +59,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("draft", &["clock", "config", "observation", "policy"]),
     (
         "events",
-        &["clock", "config", "hex", "metrics", "policy", "purge", "purging", "random", "store", "tasks"],
+        &[
+            "cdn", "clock", "config", "hex", "metrics", "policy", "purge", "purging", "random", "store",
+            "tasks",
+        ],
     ),
     (
         "explain",
@@ -77,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "access_log",
             "audit",
             "callers",
+            "cdn",
             "clock",
             "config",
             "decision_feed",
@@ -97,7 +102,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("purge", &["clock"]),
-    ("purging", &["clock", "config", "metrics", "policy", "purge", "store", "tasks"]),
+    ("purging", &["cdn", "clock", "config", "metrics", "policy", "purge", "store", "tasks"]),
     ("random", &[]),
     ("raw_target", &[]),
     ("reload", &["admin", "config", "proxy", "server", "warming"]),
