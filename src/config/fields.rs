@@ -140,29 +140,36 @@ impl<'t> Fields<'t> {
     }
 
     fn refuse_unknown(&self, key: &YamlNode, name: &str) {
-        let known = self.section.keys().map(|key| key.name);
-        let help = if matches!(name, "true" | "True") && self.section.key("on").is_some() {
-            "a tool that reads YAML 1.1 has taken `on` for `true`; write `by`".to_owned()
-        } else if let Some(right) = nearest(name, known) {
-            format!("did you mean `{right}`?")
-        } else if let Some(right) = equivalent_key(name).filter(|right| self.section.key(right).is_some()) {
-            format!("in larder it is `{right}`")
-        } else if let Some(other) = self.find_section_with(name) {
-            match self.diagnostics.root().is_some_and(|root| root.name == other.name) {
-                true => format!("`{name}` belongs at the top level of the file"),
-                false => format!("`{name}` belongs under {}", other.name),
-            }
-        } else if has_secret(self.section) && !name.starts_with(EXTENSION_PREFIX) || looks_random(name) {
+        let help = self.help_for(name);
+        let may_be_secret = has_secret(self.section) && !name.starts_with(EXTENSION_PREFIX);
+        if help.is_none() && (may_be_secret || looks_random(name)) {
             return self.refuse_unnamed(key);
-        } else {
-            format!("known keys: {}", key_names(self.section))
-        };
+        }
         let message = if self.is_root() {
             format!("unknown key `{name}`")
         } else {
             format!("unknown key `{name}` in {}", self.section.name)
         };
+        let help = help.unwrap_or_else(|| format!("known keys: {}", key_names(self.section)));
         self.diagnostics.error(key.location, message).help(help);
+    }
+
+    /// Guesses which key was meant.
+    fn help_for(&self, name: &str) -> Option<String> {
+        if matches!(name, "true" | "True") && self.section.key("on").is_some() {
+            return Some("a tool that reads YAML 1.1 has taken `on` for `true`; write `by`".to_owned());
+        }
+        if let Some(right) = nearest(name, self.section.keys().map(|key| key.name)) {
+            return Some(format!("did you mean `{right}`?"));
+        }
+        if let Some(right) = equivalent_key(name).filter(|right| self.section.key(right).is_some()) {
+            return Some(format!("in larder it is `{right}`"));
+        }
+        let other = self.find_section_with(name)?;
+        Some(match self.diagnostics.root().is_some_and(|root| root.name == other.name) {
+            true => format!("`{name}` belongs at the top level of the file"),
+            false => format!("`{name}` belongs under {}", other.name),
+        })
     }
 }
 
