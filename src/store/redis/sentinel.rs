@@ -13,7 +13,9 @@ use super::command_stats::CommandKind;
 use super::connection::{Address, Admission, PubsubProtocol, RedisConnection, SendOptions};
 use super::connector::RedisConnector;
 use super::error::RedisError;
-use super::failure_reason::{explain, explain_sentinel_reply, no_sentinel_answers, unconfirmed_primary};
+use super::failure_reason::{
+    explain, explain_sentinel_reply, is_ambiguous, no_sentinel_answers, unconfirmed_primary,
+};
 use super::node::{RedisNode, TopologyChanges};
 use super::pubsub::{Subscriber, subscribe};
 use super::request::RedisRequest;
@@ -103,7 +105,15 @@ fn sentinel_credentials(connector: &RedisConnector) -> [RedisConnector; 2] {
     [with_credentials, without]
 }
 
-/// Asks a sentinel for the primary's address, over a connection of its own, for at most about `within`.
+/// How long a sentinel is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AnswerWait {
+    /// After this time a reason is final, unless a better one is still looked for.
+    pub settled_after: Duration,
+    pub longest: Duration,
+}
+
+/// Asks a sentinel for the primary's address, over a connection of its own.
 ///
 /// # Errors
 /// Why it names none.
@@ -111,7 +121,7 @@ pub(super) async fn ask_sentinel(
     host: &RedisHost,
     service: &str,
     connector: &RedisConnector,
-    within: Duration,
+    wait: AnswerWait,
 ) -> Result<RedisHost, FailureReason> {
     const RETRY_INTERVAL: Duration = Duration::from_millis(50);
     let (credentials, address) = (sentinel_credentials(connector), Address::Host(host.clone()));
@@ -128,8 +138,12 @@ pub(super) async fn ask_sentinel(
         if !is_rotated && is_credential_refused(&reason) {
             is_rotated = true;
             node.move_to(&credentials[1], address.clone());
-        } else if began.elapsed() >= within {
-            break Err(reason);
+        } else {
+            let is_known = reason.code != CONNECTING && !is_ambiguous(&reason);
+            let is_final = is_known && began.elapsed() >= wait.settled_after;
+            if is_final || began.elapsed() >= wait.longest {
+                break Err(reason);
+            }
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     };
@@ -351,11 +365,33 @@ impl Subscriber for SentinelAnnouncements {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{RedisServers, RedisSettings};
 
     fn answer(fields: &[&'static str]) -> RespValue {
         RespValue::Array(
             fields.iter().map(|text| RespValue::Bytes(bytes::Bytes::from_static(text.as_bytes()))).collect(),
         )
+    }
+
+    /// The first queries find no connection yet, which says nothing of the sentinel.
+    #[tokio::test]
+    async fn the_reason_why_a_sentinel_is_silent_is_waited_for() {
+        // Connections are made, and nobody reads from them.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let host = RedisHost { host: "127.0.0.1".to_owned(), port };
+        let settings = RedisSettings {
+            servers: RedisServers::Sentinel { sentinels: vec![host.clone()], service: "main".to_owned() },
+            database: 0,
+            username: None,
+            password: None,
+            credentials: None,
+            tls: None,
+        };
+        let connector = RedisConnector::new(&settings, Duration::from_secs(1)).unwrap();
+        let wait = AnswerWait { settled_after: Duration::ZERO, longest: Duration::from_secs(60) };
+        let answer = ask_sentinel(&host, "main", &connector, wait).await;
+        assert_eq!(answer.map_err(|reason| reason.code), Err("no-reply"));
     }
 
     #[test]

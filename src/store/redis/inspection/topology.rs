@@ -10,7 +10,7 @@ use super::super::connection::Address;
 use super::super::connector::RedisConnector;
 use super::super::error::RedisError;
 use super::super::failure_reason::{TopologyKind, explain};
-use super::super::sentinel::ask_sentinel;
+use super::super::sentinel::{AnswerWait, ask_sentinel};
 use super::{
     COMMAND_TIMEOUT, CONNECT_WAIT, FindingLevel, Inspection, Probe, RETRY_INTERVAL, SETTLED_AFTER,
     ServerFinding,
@@ -24,11 +24,12 @@ use crate::config::{RedisServers, RedisSettings};
 pub(super) async fn check_sentinels(settings: &RedisSettings, inspection: &mut Inspection) -> io::Result<()> {
     let RedisServers::Sentinel { sentinels, service } = &settings.servers else { return Ok(()) };
     let connector = RedisConnector::new(settings, COMMAND_TIMEOUT)?;
+    let wait = AnswerWait { settled_after: SETTLED_AFTER, longest: CONNECT_WAIT };
     let mut asked = JoinSet::new();
     for (place, host) in sentinels.iter().cloned().enumerate() {
         let (service, connector) = (service.clone(), connector.clone());
         asked.spawn(async move {
-            let answer = ask_sentinel(&host, &service, &connector, SETTLED_AFTER).await;
+            let answer = ask_sentinel(&host, &service, &connector, wait).await;
             (place, host, answer)
         });
     }
