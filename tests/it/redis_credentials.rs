@@ -2,6 +2,7 @@
 
 use larder::clock::Clock;
 
+use crate::redis_explained::is_explained;
 use crate::support::{Redis, Replica, Scratch, Upstream, eventually};
 
 const ROUTES: &str = "routes: [{path: \"/items/{id}\", ttl: 1h, tags: [items]}]";
@@ -91,4 +92,52 @@ async fn a_command_that_fails_is_named() {
         let trouble = health["redis"]["trouble"].as_str().unwrap();
         assert!(trouble.contains(told) && trouble.len() < 600, "{trouble}");
     }
+}
+
+/// Open connections stay logged in, so that nothing else tells of it before they end.
+#[tokio::test]
+async fn a_renewal_that_fails_is_told_once() {
+    let (redis, upstream, scratch) = (Redis::start().await, Upstream::start(), Scratch::new());
+    set_password(&redis, "first").await;
+    scratch.file("password", "first");
+    let file = scratch.path().join("password");
+    let command = format!("auth: {{exec: [cat, \"{}\"], every: 1s}}", file.display());
+    let larder = start(&redis, &command, &upstream);
+    shares(&larder).await;
+    let path = file.display().to_string();
+    std::fs::remove_file(file).unwrap();
+    let words = "open connections stay logged in with the last one";
+    is_explained(&larder, "no-credentials", words).await;
+    assert_eq!(
+        (larder.metric("larder_redis_up").await, larder.metric("larder_redis_breaker_opened_total").await),
+        (1.0, 0.0)
+    );
+    let warnings = || {
+        let log = larder.log();
+        let is_ours =
+            |line: &&str| line.contains("the password for Redis was not renewed") && line.contains(&path);
+        log.lines().filter(is_ours).count()
+    };
+    // Further renewals fail for the same reason.
+    let logins = redis.logins().await;
+    scratch.file("password", "first");
+    larder.metric_becomes("larder_redis_failure{reason=\"no-credentials\"}", 0.0).await;
+    eventually("it logs in again", || async { (redis.logins().await > logins).then_some(()) }).await;
+    assert_eq!(warnings(), 1, "{}", larder.log());
+    larder.get("/items/1").await.assert_hit();
+}
+
+/// A new connection can't wait for it, and a renewal can.
+#[tokio::test]
+async fn a_command_that_takes_its_time_renews_the_login() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    set_password(&redis, "first").await;
+    let larder = start(&redis, "auth: {exec: [sh, -c, \"sleep 0.5; echo first\"], every: 1s}", &upstream);
+    shares(&larder).await;
+    let before = redis.logins().await;
+    eventually("open connections log in again", || async {
+        (redis.logins().await > before + 3).then_some(())
+    })
+    .await;
+    assert_eq!(larder.metric("larder_redis_failure{reason=\"no-credentials\"}").await, 0.0);
 }

@@ -22,7 +22,7 @@ fn warnings(larder: &Replica, port: u16) -> Vec<String> {
 }
 
 /// Clients are served, and everybody who looks is told the same.
-async fn is_explained(larder: &Replica, code: &str, words: &str) {
+pub async fn is_explained(larder: &Replica, code: &str, words: &str) {
     for path in ["/readyz", "/healthz"] {
         let redis = eventually(code, || async {
             let health = larder.admin.get(path).await.assert_status(200).json();

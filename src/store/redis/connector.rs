@@ -77,6 +77,11 @@ impl RedisConnector {
         Self { settings, ..*self }
     }
 
+    /// Where the password comes from, if it changes.
+    pub(super) fn credentials(&self) -> Option<&LoginSource> {
+        self.settings.credentials.as_ref()
+    }
+
     pub(crate) fn context(&self) -> ExplainContext {
         self.context
     }

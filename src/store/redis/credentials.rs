@@ -14,8 +14,9 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::failure_reason::NO_PASSWORD;
+use super::failure_reason::{NO_PASSWORD, explain_reply};
 use crate::config::{CredentialSource, RedisSettings, Secret};
+use crate::store::remote_status::FailureReason;
 
 /// How often open connections log in again with the password of a file.
 const FILE_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
@@ -25,6 +26,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a login waits for the command: less than the driver waits for the connection.
 const LOGIN_PATIENCE: Duration = Duration::from_millis(300);
+/// How long an open connection waits for the command to end, also for a run before its own.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(2 * COMMAND_TIMEOUT.as_secs() + 1);
+
 const TOO_SLOW: &str = "it runs, and has printed no password yet; larder waits for it up to 30 s";
 
 /// How much of its output and its errors is kept.
@@ -42,6 +46,8 @@ const MAX_AGE_FOR_LOGIN: Duration = Duration::from_secs(5);
 pub(super) struct LoginSource {
     username: Option<String>,
     source: PasswordSource,
+    /// Why open connections could not log in again.
+    renewal_failure: Arc<parking_lot::Mutex<Option<FailureReason>>>,
 }
 
 #[derive(Clone)]
@@ -70,7 +76,7 @@ impl LoginSource {
                 PasswordSource::Command { command, every, last: Arc::default() }
             }
         };
-        Some(Self { username: settings.username.clone(), source })
+        Some(Self { username: settings.username.clone(), source, renewal_failure: Arc::default() })
     }
 
     /// The present login. `is_new`: for a connection that is being made, not for one that is open.
@@ -81,12 +87,43 @@ impl LoginSource {
         let password = match &self.source {
             PasswordSource::File(path) => read_password(path).await,
             PasswordSource::Command { command, every, last } => {
-                let max_age = if is_new { MAX_AGE_FOR_LOGIN.min(*every) } else { *every / 2 };
-                run_or_reuse(command, max_age, last).await
+                let (max_age, patience) = match is_new {
+                    true => (MAX_AGE_FOR_LOGIN.min(*every), LOGIN_PATIENCE),
+                    // It keeps nobody waiting.
+                    false => (*every / 2, RENEWAL_PATIENCE),
+                };
+                run_or_reuse(command, max_age, patience, last).await
             }
         };
-        let password = password.map_err(|reason| format!("{NO_PASSWORD} {reason}"))?;
-        Ok(Login { username: self.username.clone(), password })
+        let password = password.map_err(|reason| format!("{NO_PASSWORD} {reason}"));
+        match &password {
+            Ok(_) => self.set_renewal_failure(None),
+            Err(reason) if !is_new => self.set_renewal_failure(Some(renewal_failure(reason))),
+            // A connection that can't be made says why by itself.
+            Err(_) => {}
+        }
+        Ok(Login { username: self.username.clone(), password: password? })
+    }
+
+    /// Why open connections could not log in again, as far as that is known; each other reason is logged once.
+    pub(super) fn renewal_failure(&self) -> Option<FailureReason> {
+        self.renewal_failure.lock().clone()
+    }
+
+    fn set_renewal_failure(&self, failure: Option<FailureReason>) {
+        let mut current = self.renewal_failure.lock();
+        match (&*current, &failure) {
+            (before, Some(reason)) if before.as_ref() != Some(reason) => {
+                tracing::warn!(
+                    code = reason.code,
+                    reason = reason.message,
+                    "the password for Redis was not renewed"
+                );
+            }
+            (Some(_), None) => tracing::info!("the password for Redis was renewed"),
+            _ => {}
+        }
+        *current = failure;
     }
 
     /// How often open connections log in again.
@@ -110,6 +147,12 @@ impl fmt::Debug for LoginSource {
     }
 }
 
+fn renewal_failure(reason: &str) -> FailureReason {
+    let explained = explain_reply(reason);
+    let message = format!("{}; open connections stay logged in with the last one", explained.message);
+    FailureReason { message, ..explained }
+}
+
 async fn read_password(path: &Path) -> Result<Secret, String> {
     let read = tokio::fs::read_to_string(path).await;
     let text = read.map_err(|error| format!("{}: {error}", path.display()))?;
@@ -123,6 +166,7 @@ async fn read_password(path: &Path) -> Result<Secret, String> {
 async fn run_or_reuse(
     command: &[String],
     max_age: Duration,
+    patience: Duration,
     last: &Arc<Mutex<Option<(Instant, Secret)>>>,
 ) -> Result<Secret, String> {
     let (words, last) = (command.to_vec(), last.clone());
@@ -137,7 +181,7 @@ async fn run_or_reuse(
         *last = Some((Instant::now(), password.clone()));
         Ok::<_, String>(password)
     });
-    let password = match timeout(LOGIN_PATIENCE, password).await {
+    let password = match timeout(patience, password).await {
         Ok(password) => password.map_err(|error| error.to_string())?,
         Err(_) => Err(TOO_SLOW.to_owned()),
     };

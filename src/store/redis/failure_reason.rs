@@ -94,7 +94,7 @@ pub(super) fn is_resp3_refusal(error: &RedisError) -> bool {
     matches!(error, RedisError::ErrorReply(reply) if explain_reply(reply).code == "no-resp3")
 }
 
-fn explain_reply(reply: &str) -> FailureReason {
+pub(super) fn explain_reply(reply: &str) -> FailureReason {
     let words = server_words(reply);
     let unknown =
         || FailureReason { code: "error-reply", message: format!("Redis answers with an error: {words}") };

@@ -15,6 +15,7 @@ use super::cluster::Cluster;
 use super::command_stats::{CommandCounters, CommandKind};
 use super::connection::{Address, Admission, SendOptions};
 use super::connector::RedisConnector;
+use super::credentials::LoginSource;
 use super::error::RedisError;
 use super::failure_reason::ExplainContext;
 use super::keys::KeyNames;
@@ -30,6 +31,7 @@ use crate::store::remote_status::{FailureReason, LeaseStats, NodeStatus, RemoteS
 pub(crate) struct Servers {
     topology: Topology,
     context: ExplainContext,
+    credentials: Option<LoginSource>,
     wake_up_failure: Mutex<Option<FailureReason>>,
     changes: TopologyChanges,
     /// For a whole look-up.
@@ -54,7 +56,7 @@ impl Servers {
         trust: SentinelTrust,
     ) -> io::Result<Arc<Self>> {
         let connector = RedisConnector::new(settings, timeout)?;
-        let context = connector.context();
+        let (context, credentials) = (connector.context(), connector.credentials().cloned());
         let changes: TopologyChanges = Arc::new(watch::Sender::new(()));
         let one = |address| RedisNode::connect(&connector, address, changes.clone());
         let topology = match &settings.servers {
@@ -69,7 +71,8 @@ impl Servers {
                 Topology::Cluster(Cluster::connect(connector, seeds, key_slot(&keys.index), changes.clone()))
             }
         };
-        Ok(Arc::new(Self { topology, context, wake_up_failure: Mutex::default(), changes, timeout }))
+        let wake_up_failure = Mutex::default();
+        Ok(Arc::new(Self { topology, context, credentials, wake_up_failure, changes, timeout }))
     }
 
     /// The server that has the purge index and the keys of its slot. It may change at any time, so don't keep it; send
@@ -112,7 +115,7 @@ impl Servers {
         let keys = memory().filter_map(|memory| memory.keys).reduce(|sum, keys| sum + keys);
         RemoteStatus {
             breaker: index.health.breaker(),
-            failure: index.health.last_error(),
+            failure: index.health.last_error().or_else(|| self.credentials.as_ref()?.renewal_failure()),
             wake_up_failure: self.wake_up_failure.lock().clone(),
             times_opened: all.iter().map(|node| node.health.times_opened()).sum(),
             connections: all.iter().map(|node| node.connections()).sum(),
