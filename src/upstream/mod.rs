@@ -348,6 +348,7 @@ impl Upstream {
             let (failed, is_new, may_be_stale) = match checkout {
                 Checkout::Http1 { mut connection, idle } => {
                     if !kind.is_repeatable && !connection.is_still_open(idle).await {
+                        pool.record_close(idle);
                         continue;
                     }
                     to_http1(&mut request)?;
@@ -367,7 +368,11 @@ impl Upstream {
                             let guard = Http1Guard::new(connection, is_clean, pool.clone());
                             return Ok((response, Some(PooledConnection::Http1(guard))));
                         }
-                        Err(failed) => (failed, idle.is_none(), connection.stats().closed_while_idle()),
+                        Err(failed) => {
+                            let is_stale = connection.stats().closed_while_idle();
+                            pool.record_close(idle.filter(|_| is_stale));
+                            (failed, idle.is_none(), is_stale)
+                        }
                     }
                 }
                 Checkout::Http2 { mut connection, stream, is_new } => {

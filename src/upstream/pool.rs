@@ -122,6 +122,13 @@ impl ConnectionPool {
         }
     }
 
+    /// Records that the upstream closed a connection that was idle for this time before it was used again.
+    pub(super) fn record_close(&self, idle: Option<Duration>) {
+        if let Some(idle) = idle {
+            self.connections.lock().keep_alive.record_close(idle);
+        }
+    }
+
     /// Makes a connection. Those that may carry HTTP/2 are made one at a time, so that requests that come meanwhile share
     /// it, or its failure.
     pub(super) async fn connect(

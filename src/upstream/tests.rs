@@ -130,6 +130,42 @@ async fn a_declined_connection_is_not_given_out_while_connecting() {
     assert!(matches!(checkout, Ok(Checkout::Http2 { .. })), "it is of its own");
 }
 
+/// The upstream closes a connection while a write is on its way, so later writes take no connection that idled for half of
+/// that time.
+#[tokio::test]
+async fn a_close_that_crosses_a_write_tells_of_a_time_out() {
+    let (upstream, listener) = upstream("1h").await;
+    let write = async || {
+        let request = Request::post("/a").body(RequestBody::empty()).expect("a request");
+        let answer = upstream.send(Box::new(request), TIMEOUTS).await.ok()?;
+        answer.into_body().collect().await.ok()
+    };
+    let pass = async |seconds| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    let answering = async {
+        let mut first = listener.accept().await.expect("a connection").0;
+        answer(&mut first, KNOWN_LENGTH).await;
+        answer(&mut first, "").await;
+        drop(first);
+        let mut second = listener.accept().await.expect("another connection").0;
+        answer(&mut second, KNOWN_LENGTH).await;
+        let mut third = listener.accept().await.expect("a third connection").0;
+        answer(&mut third, KNOWN_LENGTH).await;
+    };
+    let writing = async {
+        assert!(write().await.is_some());
+        pass(10).await;
+        assert!(write().await.is_none(), "it may have arrived");
+        assert!(write().await.is_some());
+        pass(6).await;
+        assert!(write().await.is_some(), "over a connection of its own");
+    };
+    timeout(10 * LONG, async { tokio::join!(answering, writing) }).await.expect("in time");
+}
+
 #[tokio::test]
 async fn a_content_that_is_sent_again_is_captured_once() {
     let mut body = RequestBody::from_content("id=1".into());
