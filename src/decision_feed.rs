@@ -2,6 +2,7 @@
 //!
 //! A reader gets the decisions that its filter admits, up to a number a second; the rest is counted, and the reader is told how many.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,12 +10,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::clock::{Moment, Timestamp};
+use crate::policy::CallerFields;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::secret_parameters::mask_parameters;
 
@@ -23,6 +25,17 @@ const MAX_PER_SECOND: u32 = 200;
 
 /// Maximum length of path and query in a decision, in bytes.
 const MAX_TARGET_BYTES: usize = 512;
+
+/// Names of a caller's fields in a decision, and their length in bytes; more are cut off.
+const MAX_CALLER_FIELDS: usize = 4;
+const MAX_FIELD_NAME_BYTES: usize = 64;
+
+/// Digits of a fingerprint: those of the key, and those of the caller.
+const KEY_DIGITS: usize = 4;
+const FINGERPRINT_DIGITS: usize = 12;
+
+/// The kind of a caller without a field that identifies it.
+const ANONYMOUS: &str = "anonymous";
 
 /// How a request was answered.
 pub(crate) struct LiveDecision<'d> {
@@ -35,7 +48,35 @@ pub(crate) struct LiveDecision<'d> {
     /// `None` for answers without a `Cache-Status`.
     pub outcome: Option<CacheOutcome>,
     pub client: Option<IpAddr>,
+    pub caller: &'d CallerMark,
     pub took: Duration,
+}
+
+/// The fields that identify a caller, and a fingerprint of their values under a random key of this process, from which
+/// nobody learns the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallerMark {
+    /// Sorted; empty for an anonymous caller.
+    fields: Vec<String>,
+    fingerprint: Option<String>,
+}
+
+/// The callers that a reader asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallerFilter {
+    Anonymous,
+    /// Callers with this field.
+    Field(HeaderName),
+    Fingerprint(String),
+}
+
+/// Why no decision can have such a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InvalidCaller {
+    /// The text is neither a kind nor a fingerprint.
+    Unknown,
+    /// The fingerprint was made under the key of another process.
+    OtherProcess,
 }
 
 /// The decisions that a reader asks for. `None` does not restrict.
@@ -48,6 +89,7 @@ pub(crate) struct DecisionFilter {
     /// The beginning of the path.
     pub path: Option<String>,
     pub client: Option<IpAddr>,
+    pub caller: Option<CallerFilter>,
     pub slower_than: Option<Duration>,
 }
 
@@ -71,6 +113,8 @@ pub(crate) struct DecisionFeed {
     readers: ArcSwap<Vec<Arc<DecisionReader>>>,
     /// Held while `readers` changes.
     changing: Mutex<()>,
+    /// The key of the fingerprints.
+    key: RandomState,
 }
 
 impl DecisionFeed {
@@ -96,6 +140,51 @@ impl DecisionFeed {
         change(&mut readers);
         self.is_watched.store(!readers.is_empty(), Ordering::Relaxed);
         self.readers.store(Arc::new(readers));
+    }
+
+    /// Describes the caller of a request with these fields.
+    pub(crate) fn mark_caller(&self, identifying: &CallerFields, headers: &HeaderMap) -> CallerMark {
+        let mut names: Vec<&HeaderName> = identifying.find_in(headers).collect();
+        names.sort_unstable_by_key(|name| name.as_str());
+        let values: Vec<(&str, Vec<&[u8]>)> = names
+            .iter()
+            .map(|name| {
+                (name.as_str(), headers.get_all(*name).iter().map(|value| value.as_bytes()).collect())
+            })
+            .collect();
+        let fingerprint = (!values.is_empty())
+            .then(|| format!("{}{:08x}", self.key_digits(), self.key.hash_one(&values) as u32));
+        let cut = |name: &&HeaderName| {
+            let name = name.as_str();
+            name[..name.len().min(MAX_FIELD_NAME_BYTES)].to_owned()
+        };
+        CallerMark { fields: names.iter().take(MAX_CALLER_FIELDS).map(cut).collect(), fingerprint }
+    }
+
+    /// The first digits of every fingerprint of this process.
+    fn key_digits(&self) -> String {
+        format!("{:04x}", self.key.hash_one("fingerprints of callers") as u16)
+    }
+
+    /// Reads `anonymous`, a field that identifies callers, or a fingerprint, alone or behind the kind as in a decision.
+    pub(crate) fn parse_caller(
+        &self,
+        text: &str,
+        identifying: &CallerFields,
+    ) -> Result<CallerFilter, InvalidCaller> {
+        if text == ANONYMOUS {
+            return Ok(CallerFilter::Anonymous);
+        }
+        let end = text.rsplit(':').next().unwrap_or(text);
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if end.len() == FINGERPRINT_DIGITS && end.bytes().all(is_digit) {
+            return match end[..KEY_DIGITS] == self.key_digits() {
+                true => Ok(CallerFilter::Fingerprint(end.to_owned())),
+                false => Err(InvalidCaller::OtherProcess),
+            };
+        }
+        let name = HeaderName::try_from(text).ok().filter(|name| identifying.identify(name));
+        name.map(CallerFilter::Field).ok_or(InvalidCaller::Unknown)
     }
 
     pub(crate) fn publish(&self, decision: &LiveDecision<'_>) {
@@ -133,6 +222,21 @@ impl RateWindow {
     }
 }
 
+impl CallerMark {
+    /// `anonymous`, or the fields that identify the caller: `authorization+cookie`.
+    fn kind(&self) -> String {
+        if self.fields.is_empty() { ANONYMOUS.to_owned() } else { self.fields.join("+") }
+    }
+
+    fn is_selected_by(&self, filter: &CallerFilter) -> bool {
+        match filter {
+            CallerFilter::Anonymous => self.fields.is_empty(),
+            CallerFilter::Field(name) => self.fields.iter().any(|field| field == name.as_str()),
+            CallerFilter::Fingerprint(wanted) => self.fingerprint.as_ref() == Some(wanted),
+        }
+    }
+}
+
 impl DecisionFilter {
     fn admits(&self, decision: &LiveDecision<'_>) -> bool {
         let is_outcome = |part: &String| match &decision.outcome {
@@ -142,6 +246,7 @@ impl DecisionFilter {
         self.route.as_deref().is_none_or(|route| decision.route == Some(route))
             && self.path.as_ref().is_none_or(|path| decision.uri.path().starts_with(path.as_str()))
             && self.client.is_none_or(|client| decision.client.map(|ip| ip.to_canonical()) == Some(client))
+            && self.caller.as_ref().is_none_or(|filter| decision.caller.is_selected_by(filter))
             && self.slower_than.is_none_or(|limit| decision.took > limit)
             && self.outcome.as_ref().is_none_or(is_outcome)
     }
@@ -158,6 +263,7 @@ impl LiveDecision<'_> {
             "status": self.status.as_u16(),
             "cache": self.outcome.map(|outcome| outcome.to_string()),
             "client": self.client,
+            "caller": {"kind": self.caller.kind(), "fingerprint": self.caller.fingerprint},
             "millis": self.took.as_secs_f64() * 1e3,
         });
         format!("event: decision\ndata: {decision}\n\n").into()
@@ -166,7 +272,12 @@ impl LiveDecision<'_> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use http::header::{ACCEPT, AUTHORIZATION};
+
     use super::*;
+
+    const NOBODY: &CallerMark = &CallerMark { fields: Vec::new(), fingerprint: None };
 
     fn decision<'d>(uri: &'d Uri, millis: u64) -> LiveDecision<'d> {
         LiveDecision {
@@ -177,6 +288,7 @@ mod tests {
             status: StatusCode::OK,
             outcome: Some(CacheOutcome::Hit { ttl: 3, detail: None }),
             client: Some([10, 0, 0, 1].into()),
+            caller: NOBODY,
             took: Duration::from_millis(millis),
         }
     }
@@ -196,11 +308,59 @@ mod tests {
             (DecisionFilter { path: text("/app/"), ..filter() }, false),
             (DecisionFilter { client: Some([10, 0, 0, 1].into()), ..filter() }, true),
             (DecisionFilter { client: Some([10, 0, 0, 2].into()), ..filter() }, false),
+            (DecisionFilter { caller: Some(CallerFilter::Anonymous), ..filter() }, true),
+            (DecisionFilter { caller: Some(CallerFilter::Field(AUTHORIZATION)), ..filter() }, false),
             (DecisionFilter { slower_than: Some(Duration::from_millis(49)), ..filter() }, true),
             (DecisionFilter { slower_than: Some(Duration::from_millis(50)), ..filter() }, false),
         ] {
             assert_eq!(filter.admits(&decision(&uri, 50)), expected, "{filter:?}");
         }
+    }
+
+    #[test]
+    fn a_caller_is_a_kind_and_a_fingerprint_of_this_process() {
+        let (feed, other) = (DecisionFeed::default(), DecisionFeed::default());
+        let identifying = CallerFields::default();
+        let fields = |token: &'static str| {
+            let token = [(AUTHORIZATION, HeaderValue::from_static(token))];
+            HeaderMap::from_iter(token.into_iter().chain([
+                (HeaderName::from_static("x-api-key"), HeaderValue::from_static("k")),
+                (ACCEPT, HeaderValue::from_static("*/*")),
+            ]))
+        };
+        let [one, same, two] =
+            ["Bearer 1", "Bearer 1", "Bearer 2"].map(|token| feed.mark_caller(&identifying, &fields(token)));
+        assert_eq!(one.kind(), "authorization+x-api-key");
+        assert!(one == same && one != two);
+        let fingerprint = one.fingerprint.clone().expect("a fingerprint");
+        let elsewhere = other.mark_caller(&identifying, &fields("Bearer 1"));
+        assert_ne!(Some(&fingerprint), elsewhere.fingerprint.as_ref());
+        let nobody = feed.mark_caller(&identifying, &HeaderMap::new());
+        assert_eq!((nobody.kind(), &nobody.fingerprint), (ANONYMOUS.to_owned(), &None));
+
+        let parse = |text: &str| feed.parse_caller(text, &identifying);
+        for text in [fingerprint.clone(), format!("{}:{fingerprint}", one.kind())] {
+            let filter = parse(&text).expect("a filter");
+            assert!(one.is_selected_by(&filter) && !two.is_selected_by(&filter));
+        }
+        let by_field = parse("Authorization").expect("a field");
+        assert!(one.is_selected_by(&by_field) && !nobody.is_selected_by(&by_field));
+        assert!(nobody.is_selected_by(&parse("anonymous").expect("a kind")));
+        // 16 bits tell processes apart.
+        let distant = (0..4).map(|_| DecisionFeed::default().parse_caller(&fingerprint, &identifying));
+        assert!(distant.into_iter().any(|parsed| parsed == Err(InvalidCaller::OtherProcess)));
+        for unknown in ["accept", "Bearer 1", "someone", ""] {
+            assert_eq!(parse(unknown), Err(InvalidCaller::Unknown), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_caller_of_many_fields_is_cut() {
+        let name =
+            |number: usize| HeaderName::try_from(format!("token-{number}-{}", "a".repeat(900))).unwrap();
+        let headers = HeaderMap::from_iter((0..50).map(|at| (name(at), HeaderValue::from_static("s"))));
+        let mark = DecisionFeed::default().mark_caller(&CallerFields::default(), &headers);
+        assert!(mark.kind().len() < 5 * MAX_FIELD_NAME_BYTES, "{}", mark.kind().len());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse};
 use super::{AdminState, Readiness};
 use crate::config::{nearest, read_duration};
-use crate::decision_feed::{DecisionFeed, DecisionFilter, DecisionReader};
+use crate::decision_feed::{CallerFilter, DecisionFeed, DecisionFilter, DecisionReader, InvalidCaller};
 use crate::metrics::outcome_words;
 use crate::phase::Phase;
 
@@ -23,12 +23,15 @@ const QUEUE_CAPACITY: usize = 256;
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 const QUERY_USAGE: &str =
-    "`GET /decisions` takes `route`, `outcome`, `path`, `client` (an address) and `slower` (50ms)";
+    "`GET /decisions` takes `route`, `outcome`, `path`, `client` (an address), `caller` and `slower` (50ms)";
 
 pub(super) fn stream_decisions(state: &AdminState, query: Option<&str>) -> Result<AdminResponse, AdminError> {
-    let filter = parse_query(query)?;
+    let filter = parse_query(state, query)?;
     if let Some(name) = &filter.route {
         check_route(state, name)?;
+    }
+    if state.readiness.phase().current() >= Phase::Stopping {
+        return Err(AdminError::unavailable("larder is stopping"));
     }
     let slot = acquire_slot(&state.reader_slots.decisions)?;
     let (sender, frames) = mpsc::channel(QUEUE_CAPACITY);
@@ -76,7 +79,21 @@ fn check_outcome(part: String) -> Result<String, AdminError> {
     Err(AdminError::bad_request(format!("no outcome has `{wrong}` in it"), fix))
 }
 
-fn parse_query(query: Option<&str>) -> Result<DecisionFilter, AdminError> {
+/// The text is not repeated: it may be a credential.
+fn parse_caller(state: &AdminState, text: &str) -> Result<CallerFilter, AdminError> {
+    state.decisions.parse_caller(text, &state.config.credentials).map_err(|error| match error {
+        InvalidCaller::Unknown => AdminError::bad_request(
+            "`caller` names neither a kind of callers nor a fingerprint",
+            "write `anonymous`, a field of `credentials` such as `authorization`, or a fingerprint as a decision has it",
+        ),
+        InvalidCaller::OtherProcess => AdminError::bad_request(
+            "the fingerprint in `caller` is not of this process: each makes its own, from its start on",
+            "ask without `caller` first: decisions have the fingerprints of their callers",
+        ),
+    })
+}
+
+fn parse_query(state: &AdminState, query: Option<&str>) -> Result<DecisionFilter, AdminError> {
     let mut filter = DecisionFilter::default();
     for (name, value) in query_pairs(query)? {
         let wrong = || AdminError::bad_request(format!("invalid parameter `{name}={value}`"), QUERY_USAGE);
@@ -86,6 +103,7 @@ fn parse_query(query: Option<&str>) -> Result<DecisionFilter, AdminError> {
             "outcome" => filter.outcome = Some(check_outcome(value)?),
             "path" => filter.path = Some(check_path(value)?),
             "client" => filter.client = Some(value.parse().map_err(|_| wrong())?),
+            "caller" => filter.caller = Some(parse_caller(state, &value)?),
             "slower" => filter.slower_than = Some(read_duration(&value).map_err(|_| wrong())?),
             _ => return Err(wrong()),
         }
@@ -121,11 +139,12 @@ async fn report_until_closed(
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, StatusCode, Uri};
+    use http::{HeaderMap, Method, StatusCode, Uri};
 
     use super::*;
     use crate::clock::Timestamp;
     use crate::decision_feed::LiveDecision;
+    use crate::policy::CallerFields;
 
     #[tokio::test]
     async fn a_reader_that_falls_behind_is_told_how_much_it_missed() {
@@ -133,6 +152,7 @@ mod tests {
         let (sender, mut frames) = mpsc::channel(QUEUE_CAPACITY);
         let reader = feed.add(DecisionFilter::default(), sender.clone());
         let (method, uri) = (Method::GET, Uri::from_static("/a"));
+        let caller = feed.mark_caller(&CallerFields::default(), &HeaderMap::new());
         let decision = LiveDecision {
             at: Timestamp::from_secs(0),
             method: &method,
@@ -141,6 +161,7 @@ mod tests {
             status: StatusCode::OK,
             outcome: None,
             client: None,
+            caller: &caller,
             took: Duration::ZERO,
         };
         (0..QUEUE_CAPACITY).for_each(|_| feed.publish(&decision));

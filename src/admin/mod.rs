@@ -117,7 +117,7 @@ GET    /events              purges as server-sent events
 GET    /purges              journal of purges: ?limit=100&since=POSITION&tag=TAG
 GET    /audit               responses that differed from the API's present answer, and why
 GET    /observed            a sketch of the traffic on routes in `mode: observe`, for `larder suggest --observed`
-GET    /decisions           requests and how they are answered as server-sent events: ?route=NAME&outcome=hit&path=/api&client=IP&slower=50ms
+GET    /decisions           requests and how they are answered as server-sent events: ?route=NAME&outcome=hit&path=/api&client=IP&caller=anonymous&slower=50ms
 GET    /explain             how a request is treated, and what is stored for it: ?url=http://host/path; or POST
 POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}; ?wait=applied&timeout=5s&dry_run=true
 GET    /warm                progress of the `warm` entries

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::admin::AdminArgs;
+use super::admin::{AdminArgs, StreamEvent};
 use super::{fail, parse_duration_text, print_result};
 
 /// Characters of the bar.
@@ -112,7 +112,8 @@ impl RunOutput {
         let shows_progress = !self.json && stderr().is_terminal();
         let mut last = None;
         let followed = self.admin.client(config).and_then(|client| {
-            client.follow_answer(Method::POST, path, Some(request), |event, data| {
+            let followed = client.follow(Method::POST, path, Some(request), |event| {
+                let StreamEvent::Event(event, data) = event else { return true };
                 let data: Value = serde_json::from_str(data).unwrap_or_default();
                 if shows_progress {
                     _ = write!(stderr(), "\r{}", progress_bar(&data));
@@ -120,7 +121,8 @@ impl RunOutput {
                 let is_done = event == "done";
                 last = is_done.then_some(data);
                 !is_done
-            })
+            });
+            Ok(followed?)
         });
         if shows_progress {
             _ = writeln!(stderr());

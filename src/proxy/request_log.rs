@@ -17,7 +17,7 @@ use super::state::Proxy;
 use super::trace_context::{self, TraceContext, X_REQUEST_ID};
 use crate::access_log::{AccessLogEntry, ResponseInfo};
 use crate::config::RequestIds;
-use crate::decision_feed::LiveDecision;
+use crate::decision_feed::{CallerMark, LiveDecision};
 use crate::policy::Route;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::secret_parameters::mask_parameters;
@@ -25,15 +25,20 @@ use crate::policy::secret_parameters::mask_parameters;
 /// The records of one request, from its arrival on. If it is dropped before [`RequestLog::record`], the client went away.
 pub(super) struct RequestLog {
     started_at: Instant,
-    /// For larder's own log at the debug level, and for the feed of decisions.
-    target: Option<(Method, Uri)>,
-    /// The client's address, for that feed.
-    client: Option<IpAddr>,
+    shown: Option<Box<ShownRequest>>,
     entry: Option<AccessLogEntry>,
     span: Option<Arc<RequestSpan>>,
     request_id: Option<HeaderValue>,
     responds_id: bool,
     rate: Rate,
+}
+
+/// The request for those who watch: in larder's own log at the debug level, or by the feed of decisions.
+struct ShownRequest {
+    method: Method,
+    uri: Uri,
+    client: Option<IpAddr>,
+    caller: CallerMark,
 }
 
 /// Whether the request was charged to the `rate` of its route.
@@ -46,7 +51,11 @@ enum Rate {
 impl RequestLog {
     pub(super) fn start(proxy: &Proxy, request: &Request<Incoming>, client: &Client) -> Self {
         let is_shown = tracing::enabled!(Level::DEBUG) || proxy.decisions.is_watched();
-        let target = is_shown.then(|| (request.method().clone(), request.uri().clone()));
+        let shown = is_shown.then(|| {
+            let caller = proxy.decisions.mark_caller(&proxy.config.credentials, request.headers());
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            Box::new(ShownRequest { method, uri, client: client.peer, caller })
+        });
         let span = proxy.telemetry.as_ref().and_then(|telemetry| {
             let remote = TraceContext::from_headers(request.headers()).map(TraceContext::as_remote);
             let span = telemetry.start_span(remote, proxy.clock.now())?;
@@ -63,8 +72,7 @@ impl RequestLog {
         }
         Self {
             started_at: Instant::now(),
-            target,
-            client: client.peer,
+            shown,
             entry,
             span,
             request_id,
@@ -77,7 +85,9 @@ impl RequestLog {
     pub(super) fn set_context(&mut self, head: &mut ClientHead) {
         self.request_id.iter().for_each(|id| head.set_request_id(id.clone()));
         head.span.clone_from(&self.span);
-        self.client = head.client_ip.or(self.client);
+        if let Some(shown) = &mut self.shown {
+            shown.client = head.client_ip.or(shown.client);
+        }
         if let Some(entry) = &mut self.entry {
             entry.set_client(head.client_ip);
             head.upstream_time = entry.upstream_time();
@@ -102,17 +112,16 @@ impl RequestLog {
         (route, status): (Option<&Route>, StatusCode),
         outcome: Option<CacheOutcome>,
     ) {
-        let Some((method, uri)) = self.target.as_ref().filter(|_| proxy.decisions.is_watched()) else {
-            return;
-        };
+        let Some(shown) = self.shown.as_ref().filter(|_| proxy.decisions.is_watched()) else { return };
         proxy.decisions.publish(&LiveDecision {
             at: proxy.clock.now(),
-            method,
-            uri,
+            method: &shown.method,
+            uri: &shown.uri,
             route: route.map(|route| &*route.name),
             status,
             outcome,
-            client: self.client,
+            client: shown.client,
+            caller: &shown.caller,
             took: self.elapsed(),
         });
     }
@@ -147,7 +156,7 @@ impl RequestLog {
         route: Option<&Arc<Route>>,
         outcome: Option<CacheOutcome>,
     ) -> Option<AccessLogEntry> {
-        if let Some((method, uri)) = self.target {
+        if let Some(ShownRequest { method, uri, .. }) = self.shown.as_deref() {
             // The last one is larder's own.
             let mut members = response.headers().get_all(CACHE_STATUS).iter();
             let cache = members.next_back().and_then(|status| status.to_str().ok());

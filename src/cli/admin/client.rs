@@ -92,7 +92,7 @@ impl AdminClient {
     }
 
     /// Fails unless the address is that of an admin listener. A server that is not gets neither a token nor a command.
-    async fn identify(&self, path: &str) -> Result<(), String> {
+    async fn identify(&self, path: &str) -> Result<(), RequestError> {
         if self.is_identified.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -103,7 +103,7 @@ impl AdminClient {
                 .header(HOST, self.address.host())
                 .body(Full::default())
         };
-        let invalid = |error| format!("invalid request: {error}");
+        let invalid = |error| RequestError::Refused(format!("invalid request: {error}"));
         // The same path: a proxy in between may pass on no other.
         let path = path.split('?').next().unwrap_or(path);
         let (head, _) = self.exchange(probe(Method::HEAD, path).map_err(invalid)?).await?;
@@ -111,7 +111,7 @@ impl AdminClient {
             // Release 0.1.0 has no such field.
             let (index, content) = self.exchange(probe(Method::GET, "/").map_err(invalid)?).await?;
             if index.status != StatusCode::OK || !content.starts_with(INDEX_TITLE) {
-                return Err(self.describe_stranger(head.status));
+                return Err(RequestError::Refused(self.describe_stranger(head.status)));
             }
         }
         self.is_identified.store(true, Ordering::Relaxed);
@@ -126,24 +126,35 @@ impl AdminClient {
         )
     }
 
-    /// Sends a GET, and hands the name and the data of each server-sent event to `on_event`. Returns when the stream ends,
+    /// Sends a request, and hands its answer's head and each server-sent event to `on_event`. Returns when the stream ends,
     /// or `on_event` returns false.
-    pub(crate) fn follow(&self, path: &str, on_event: impl FnMut(&str, &str) -> bool) -> Result<(), String> {
-        self.follow_answer(Method::GET, path, None, on_event)
-    }
-
-    /// Sends a request that is answered with events, as [`AdminClient::follow`] does.
-    pub(crate) fn follow_answer(
+    pub(crate) fn follow(
         &self,
         method: Method,
         path: &str,
         content: Option<&Value>,
-        on_event: impl FnMut(&str, &str) -> bool,
-    ) -> Result<(), String> {
-        let mut request =
-            self.request(method, path, content).map_err(|error| format!("invalid request: {error}"))?;
+        on_event: impl FnMut(StreamEvent<'_>) -> bool,
+    ) -> Result<(), RequestError> {
+        let followed = self.follow_once(method, path, content, on_event);
+        if let Err(RequestError::Lost(_)) = followed {
+            // Another server may have the address now.
+            self.is_identified.store(false, Ordering::Relaxed);
+        }
+        followed
+    }
+
+    fn follow_once(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<&Value>,
+        on_event: impl FnMut(StreamEvent<'_>) -> bool,
+    ) -> Result<(), RequestError> {
+        let refuse = RequestError::Refused;
+        let request = self.request(method, path, content);
+        let mut request = request.map_err(|error| refuse(format!("invalid request: {error}")))?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let runtime = new_runtime()?;
+        let runtime = new_runtime().map_err(refuse)?;
         runtime.block_on(self.identify(path))?;
         let followed = runtime.block_on(async {
             match &self.address {
@@ -160,10 +171,16 @@ impl AdminClient {
             return Ok(());
         }
         let answer: Value = serde_json::from_slice(&content).unwrap_or_default();
-        match (answer["error"].as_str(), answer["fix"].as_str()) {
-            (Some(error), Some(fix)) => Err(format!("{error} ({status})\n{fix}")),
-            _ => Err(format!("{} answered {status}: {}", self.address, String::from_utf8_lossy(&content))),
-        }
+        let message = match (answer["error"].as_str(), answer["fix"].as_str()) {
+            (Some(error), Some(fix)) => format!("{error} ({status})\n{fix}"),
+            _ => format!("{} answered {status}: {}", self.address, String::from_utf8_lossy(&content)),
+        };
+        // It starts, stops, or has too many readers for the moment.
+        Err(if status == StatusCode::SERVICE_UNAVAILABLE {
+            RequestError::Lost(message)
+        } else {
+            refuse(message)
+        })
     }
 
     fn request(
@@ -184,7 +201,7 @@ impl AdminClient {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), String> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), RequestError> {
         let exchanged = async {
             match &self.address {
                 AdminAddress::Tcp(address) => {
@@ -198,7 +215,10 @@ impl AdminClient {
         let address = &self.address;
         match timeout(REQUEST_TIMEOUT, exchanged).await {
             Ok(answer) => answer.map_err(|error| error.describe(address)),
-            Err(_) => Err(format!("{address} did not answer within {} s", REQUEST_TIMEOUT.as_secs())),
+            Err(_) => {
+                let limit = REQUEST_TIMEOUT.as_secs();
+                Err(RequestError::Lost(format!("{address} did not answer within {limit} s")))
+            }
         }
     }
 }
@@ -239,7 +259,7 @@ async fn connect<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S
 async fn follow<S>(
     stream: S,
     request: Request<Full<Bytes>>,
-    mut on_event: impl FnMut(&str, &str) -> bool,
+    mut on_event: impl FnMut(StreamEvent<'_>) -> bool,
 ) -> Result<(StatusCode, Bytes), ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -253,6 +273,9 @@ where
             let content = Limited::new(content, MAX_RESPONSE_BYTES).collect().await;
             return Ok((head.status, content.map_err(|_| ClientError::CutShort)?.to_bytes()));
         }
+        if !on_event(StreamEvent::Open) {
+            return Ok((head.status, Bytes::new()));
+        }
         let mut unread = Vec::new();
         while let Some(frame) =
             timeout(READ_TIMEOUT, content.frame()).await.map_err(|_| ClientError::silent())?
@@ -264,7 +287,7 @@ where
                 unread.drain(..end + 2);
                 let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
                 if let (Some(name), Some(data)) = (field("event: "), field("data: "))
-                    && !on_event(name, data)
+                    && !on_event(StreamEvent::Event(name, data))
                 {
                     return Ok((head.status, Bytes::new()));
                 }
@@ -282,6 +305,32 @@ where
     }
 }
 
+/// A part of a stream of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamEvent<'e> {
+    /// The answer begins.
+    Open,
+    /// The name of an event, and its data.
+    Event(&'e str, &'e str),
+}
+
+/// Why a request failed, as a message.
+#[derive(Debug)]
+pub(crate) enum RequestError {
+    /// It is not answered as it should be, and would not be the next time.
+    Refused(String),
+    /// There is no connection, or none any more.
+    Lost(String),
+}
+
+impl From<RequestError> for String {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Refused(message) | RequestError::Lost(message) => message,
+        }
+    }
+}
+
 enum ClientError {
     Connect(io::Error),
     Http(hyper::Error),
@@ -295,7 +344,20 @@ impl ClientError {
         Self::Lost(format!("nothing came for {} s", READ_TIMEOUT.as_secs()))
     }
 
-    fn describe(self, address: &AdminAddress) -> String {
+    fn describe(self, address: &AdminAddress) -> RequestError {
+        let is_final = match &self {
+            // The answer may have been cut short because larder ended.
+            ClientError::Http(error) => {
+                !error.is_incomplete_message() && !error.is_canceled() && !error.is_closed()
+            }
+            ClientError::Connect(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            ClientError::CutShort | ClientError::Lost(_) => false,
+        };
+        let message = self.message(address);
+        if is_final { RequestError::Refused(message) } else { RequestError::Lost(message) }
+    }
+
+    fn message(self, address: &AdminAddress) -> String {
         match self {
             ClientError::Connect(error)
                 if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>

@@ -10,7 +10,7 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-pub(super) use self::client::{AdminAddress, AdminClient};
+pub(super) use self::client::{AdminAddress, AdminClient, RequestError, StreamEvent};
 pub(super) use self::table::{aligned, counted, format_audit};
 use super::{DEFAULT_CONFIG, fail, print_result};
 use crate::config::Config;

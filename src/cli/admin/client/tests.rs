@@ -168,11 +168,13 @@ fn a_stream_that_breaks_is_said_to_be_lost() {
         }
     });
     let mut events = 0;
-    let followed = AdminClient::new(address.clone(), None).follow("/decisions", |_, _| {
-        events += 1;
+    let client = AdminClient::new(address.clone(), None);
+    let followed = client.follow(Method::GET, "/decisions", None, |event| {
+        events += usize::from(event != StreamEvent::Open);
         true
     });
-    let error = followed.expect_err("the stream breaks");
+    let Err(RequestError::Lost(error)) = followed else { panic!("{followed:?}") };
+    assert!(!client.is_identified.load(Ordering::Relaxed));
     assert!(error.starts_with(&format!("the connection to {address} was lost")), "{error}");
     assert_eq!(events, 1);
     answering.join().unwrap();
