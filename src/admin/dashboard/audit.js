@@ -1,6 +1,6 @@
 // The findings of the audit: hits that differed from the API's present answer.
 
-import { $, facts, listed, make, moment, panel, table, viewLink, worded } from "/dashboard/build.js";
+import { $, facts, listed, make, moment, note, panel, quiet, table, viewLink, worded } from "/dashboard/build.js";
 import { grouped, plural, time } from "/dashboard/format.js";
 import { ask } from "/dashboard/request.js";
 
@@ -36,11 +36,11 @@ export const audit = {
     const told = await ask("/audit"), results = Object.entries(told.results);
     const parts = [];
     if (!told.enabled) {
-      parts.push(make("p", { class: "note", "data-level": "notice" }, make("span", {}, ...worded("No hit is audited. Write `audit: {sample: 0.1%}` to compare some with the API's present answer."))));
+      parts.push(note("notice", "No hit is audited. Write `audit: {sample: 0.1%}` to compare some with the API's present answer."));
     } else {
       parts.push(panel("Audited hits of this replica", facts([...results.map(([result, number]) => [result, grouped(number)]),
         ["being compared", grouped(told.pending)]])));
-      if (told.findings.length === 0) parts.push(make("p", { class: "quiet" }, "No hit differed from the API's answer."));
+      if (told.findings.length === 0) parts.push(quiet("No hit differed from the API's answer."));
     }
     const now = JSON.stringify(told.findings);
     // Replaced only on change, so that a reader keeps its place.

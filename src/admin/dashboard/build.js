@@ -2,6 +2,8 @@
 
 import { ago, dash } from "/dashboard/format.js";
 
+const NOTE_WORDS = { trouble: "Trouble", warning: "Warning", notice: "Notice" };
+
 export const $ = (id) => document.getElementById(id);
 
 export function make(name, attributes, ...children) {
@@ -21,6 +23,16 @@ export function drawn(name, attributes, ...children) {
 // Renders text between backticks as code.
 export function worded(text) {
   return text.split("`").map((part, at) => (at % 2 ? make("code", {}, part) : part));
+}
+
+export function quiet(text) {
+  return make("p", { class: "quiet" }, text);
+}
+
+// A sentence that stands out by its level: trouble, warning or notice. `named`: the level stands before it.
+export function note(level, text, { named = false, ...attributes } = {}) {
+  const name = named ? [make("strong", {}, NOTE_WORDS[level] + ": ")] : [];
+  return make("p", { class: "note", "data-level": level, ...attributes }, ...name, make("span", {}, ...worded(text)));
 }
 
 export function cell(label, content, attributes) {
@@ -50,13 +62,22 @@ export function bar(share) {
   return make("div", { class: share > 0.8 ? "bar full" : "bar", "aria-hidden": "true" }, svg);
 }
 
-// A link to another view: `#tag?name=courses`.
+// The address of a view: `#tag?name=courses`.
+const viewAddress = (view, parameters) => "#" + view + "?" + new URLSearchParams(parameters);
+
 export function viewLink(view, parameters, text) {
-  return make("a", { href: "#" + view + "?" + new URLSearchParams(parameters) }, text);
+  return make("a", { href: viewAddress(view, parameters) }, text);
+}
+
+// Goes to a view, also if it is shown already.
+export function goTo(view, parameters) {
+  const address = viewAddress(view, parameters);
+  if (location.hash === address) dispatchEvent(new HashChangeEvent("hashchange"));
+  else location.hash = address;
 }
 
 export function listed(items, none) {
-  return items.length === 0 ? make("p", { class: "quiet" }, none) : make("ul", {}, ...items.map((item) => make("li", {}, ...[item].flat())));
+  return items.length === 0 ? quiet(none) : make("ul", {}, ...items.map((item) => make("li", {}, ...[item].flat())));
 }
 
 export function panel(title, ...content) {
@@ -70,7 +91,7 @@ export function moment(at, now) {
 // One line about an error: what was wrong, and what to do.
 export function failure(error) {
   const fix = error.fix ? ": " + error.fix : "";
-  return make("p", { class: "note", role: "alert", "data-level": "warning" }, make("span", {}, ...worded(error.message + fix + ".")));
+  return note("warning", error.message + fix + ".", { role: "alert" });
 }
 
 // The routes whose writes purge something.

@@ -1,7 +1,7 @@
 // Charts of the last hour: one value per sample, null where there is none.
 
 import { drawn, make } from "/dashboard/build.js";
-import { percent, time } from "/dashboard/format.js";
+import { hitShare, percent, time } from "/dashboard/format.js";
 
 const WIDTH = 600, HEIGHT = 92;
 
@@ -70,7 +70,7 @@ export function totals(history, names = Object.keys(history.routes)) {
 // The three charts of a history.
 export function charts(history, names) {
   const all = totals(history, names), every = history.everySeconds;
-  const rate = all.map(({ hits, misses }) => (hits + misses > 0 ? hits / (hits + misses) : null));
+  const rate = all.map(hitShare);
   const load = all.map(({ requests }) => requests / every), stored = all.map(({ hits }) => hits / every);
   const half = all.map(({ p50 }) => p50), most = all.map(({ p95 }) => p95);
   const known = rate.filter((value) => value !== null), peak = Math.max(...load, 0), slowest = Math.max(...most, 0);

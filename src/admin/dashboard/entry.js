@@ -1,6 +1,6 @@
 // One entry: what is stored for a request, why it is valid or not, until when, and which purge would take it.
 
-import { $, facts, failure, listed, make, moment, panel, purgingRoutes, viewLink, worded } from "/dashboard/build.js";
+import { $, facts, failure, goTo, listed, make, moment, note, panel, purgingRoutes, viewLink, worded } from "/dashboard/build.js";
 import { bytes, time } from "/dashboard/format.js";
 import { purgeTable } from "/dashboard/purges.js";
 import { ask } from "/dashboard/request.js";
@@ -68,7 +68,7 @@ function draw(told, data) {
   }
   if (now && now.purge) parts.push(panel("The purge that named it", ...purgeTable({ purges: [now.purge], ownOnly: false }, data.redis, data.at)));
   for (const held of (now && now.heldBack) || []) {
-    parts.push(make("p", { class: "note", "data-level": "notice" }, make("span", {}, held.what + " is held back for " + time(held.forSeconds) + ": " + held.reason)));
+    parts.push(note("notice", held.what + " is held back for " + time(held.forSeconds) + ": " + held.reason));
   }
   $("entry-result").replaceChildren(...parts);
 }
@@ -78,10 +78,7 @@ export const entry = {
   start() {
     $("entry-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      const parameters = new URLSearchParams({ url: $("entry-url").value.trim(), host: $("entry-host").value.trim() });
-      const next = "#entry?" + parameters;
-      if (location.hash === next) dispatchEvent(new HashChangeEvent("hashchange"));
-      else location.hash = next;
+      goTo("entry", { url: $("entry-url").value.trim(), host: $("entry-host").value.trim() });
     });
   },
   async show(parameters, data) {

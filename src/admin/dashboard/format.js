@@ -14,9 +14,16 @@ export function grouped(number) {
   return String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
-export function percent(share) {
-  if (share === null || share === undefined) return dash;
-  return (share * 100).toFixed(1) + " %";
+// A part of a whole, 0 to 1; null of nothing.
+export function share(part, whole) {
+  return whole > 0 ? part / whole : null;
+}
+
+export const hitShare = ({ hits, misses }) => share(hits, hits + misses);
+
+export function percent(fraction) {
+  if (fraction === null || fraction === undefined) return dash;
+  return (fraction * 100).toFixed(1) + " %";
 }
 
 export function bytes(number) {

@@ -2,8 +2,8 @@
 
 import { $, bar, cell, make, viewLink } from "/dashboard/build.js";
 import { chart, charts, totals } from "/dashboard/chart.js";
-import { bytes, count, dash, grouped, lifetime, percent, time } from "/dashboard/format.js";
-import { purgeRows, purgesFrom } from "/dashboard/purges.js";
+import { bytes, count, dash, grouped, hitShare, lifetime, percent, share, time } from "/dashboard/format.js";
+import { purgeTable } from "/dashboard/purges.js";
 import { missReasons, notStoredReasons } from "/dashboard/reasons.js";
 import { ask } from "/dashboard/request.js";
 
@@ -17,12 +17,12 @@ function tiles(data) {
   set("hit-rate", percent(all.hitRate));
   set("hit-rate-more", count(all.hits) + " of " + count(answered) + " cacheable requests");
   set("saved", count(all.saved));
-  set("saved-more", all.requests ? percent(all.saved / all.requests) + " of all requests" : "no requests yet");
+  set("saved-more", all.requests ? percent(share(all.saved, all.requests)) + " of all requests" : "no requests yet");
   set("requests", count(all.requests));
   const recent = totals(data.history).slice(-1)[0];
   set("requests-more", recent ? (recent.requests / data.history.everySeconds).toFixed(1) + " per second" : "");
   set("errors", count(all.errors));
-  set("errors-more", all.requests ? percent(all.errors / all.requests) + " of all requests" : "");
+  set("errors-more", all.requests ? percent(share(all.errors, all.requests)) + " of all requests" : "");
   set("p95", time(all.fromStore.p95));
   set("p95-more", "from the store; API " + time(all.fromUpstream.p95));
   const purges = Object.values(all.purges), sum = (name) => purges.reduce((total, of) => total + of[name], 0);
@@ -37,7 +37,7 @@ function routes(data) {
   const shown = sorted.slice(0, 25);
   const rows = shown.map((route) => {
     const past = data.history.routes[route.name];
-    const rates = past && past.map((at) => (at && at[1] + at[2] > 0 ? at[1] / (at[1] + at[2]) : null));
+    const rates = past && past.map((at) => at && hitShare({ hits: at[1], misses: at[2] }));
     const line = rates && rates.some((rate) => rate !== null)
       ? chart([{ values: rates, kind: "", filled: true }], 1, 24, "Hit rate of " + route.name + " over the last hour") : dash;
     const mean = route.fills ? bytes(route.filledBytes / route.fills) : dash;
@@ -118,10 +118,7 @@ function draw({ data, told }) {
   routes(data);
   $("miss-reasons").replaceChildren(missReasons(data.overview.routes));
   $("not-stored").replaceChildren(notStoredReasons(data.overview.routes));
-  const rows = purgeRows(told.purges, data.at);
-  $("purges").hidden = rows.length === 0;
-  $("purges").tBodies[0].replaceChildren(...rows);
-  $("purges-more").textContent = purgesFrom(told, data.redis);
+  $("purges").replaceChildren(...purgeTable(told, data.redis, data.at, "purges-title"));
   state(data);
 }
 

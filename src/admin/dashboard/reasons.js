@@ -1,7 +1,7 @@
 // Why requests went to the API, and why its responses were not stored.
 
-import { make, table } from "/dashboard/build.js";
-import { grouped, percent } from "/dashboard/format.js";
+import { make, quiet, table } from "/dashboard/build.js";
+import { grouped, percent, share } from "/dashboard/format.js";
 
 const MEANINGS = {
   "never-stored": "nothing was stored under its key", "expired": "too old for any use", "evicted": "removed to make room",
@@ -39,13 +39,13 @@ const named = (reason) => [make("code", {}, reason), MEANINGS[reason] ? ": " + M
 export function missReasons(routes) {
   const rows = merged(routes.flatMap((route) => route.forwarded));
   const all = rows.reduce((sum, row) => sum + row[2], 0);
-  if (all === 0) return make("p", { class: "quiet" }, "No request went to the API yet.");
+  if (all === 0) return quiet("No request went to the API yet.");
   return table("Why requests went to the API", ["Reason", "Lookup", "Requests", "Share"], rows.slice(0, 15).map(([fwd, reason, number]) =>
-    [reason === "none" ? FORWARDS[fwd] : named(reason), [make("code", {}, fwd)], grouped(number), percent(number / all)]));
+    [reason === "none" ? FORWARDS[fwd] : named(reason), [make("code", {}, fwd)], grouped(number), percent(share(number, all))]));
 }
 
 export function notStoredReasons(routes) {
   const rows = merged(routes.flatMap((route) => route.notStored));
-  if (rows.length === 0) return make("p", { class: "quiet" }, "Every response that could be stored was.");
+  if (rows.length === 0) return quiet("Every response that could be stored was.");
   return table("Why responses were not stored", ["Reason", "Responses"], rows.slice(0, 15).map(([reason, number]) => [named(reason), grouped(number)]));
 }

@@ -1,10 +1,10 @@
 // All replicas in one view: their counters added up, and which of them know the latest purge.
 
-import { $, facts, failure, make, moment, panel, table } from "/dashboard/build.js";
-import { bytes, dash, grouped, percent, time } from "/dashboard/format.js";
+import { $, facts, failure, moment, panel, quiet, table } from "/dashboard/build.js";
+import { bytes, dash, grouped, hitShare, percent, time } from "/dashboard/format.js";
 import { ask } from "/dashboard/request.js";
 
-const rate = ({ hits, misses }) => percent(hits + misses > 0 ? hits / (hits + misses) : null);
+const rate = (counts) => percent(hitShare(counts));
 
 function knowledge(one) {
   if (!one) return dash;
@@ -18,7 +18,7 @@ function draw(all, known, data) {
     rate(replica), bytes(replica.memoryUsed), moment(replica.timestamp, data.at), knowledge(of(replica.name))]);
   const missing = all.missing.map((name) => [name, dash, dash, dash, dash, "has not reported", knowledge(of(name))]);
   return [
-    data.redis === null ? make("p", { class: "quiet" }, "Without Redis, this process is alone.") : "",
+    data.redis === null ? quiet("Without Redis, this process is alone.") : "",
     panel("Together", facts([
       ["Hit rate", rate(totals)], ["Hits", grouped(totals.hits)], ["Misses", grouped(totals.misses)], ["Errors", grouped(totals.errors)],
       ["Purges", grouped(totals.invalidations)], ["Memory of the replicas", bytes(totals.memoryUsed)],

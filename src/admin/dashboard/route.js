@@ -1,6 +1,6 @@
 // One route: its rule, its last hour, why requests missed, and why responses were not stored.
 
-import { $, facts, failure, listed, make, panel, purgingRoutes } from "/dashboard/build.js";
+import { $, facts, failure, goTo, listed, make, panel, purgingRoutes, quiet } from "/dashboard/build.js";
 import { charts } from "/dashboard/chart.js";
 import { bytes, dash, grouped, percent, time } from "/dashboard/format.js";
 import { missReasons, notStoredReasons } from "/dashboard/reasons.js";
@@ -25,10 +25,10 @@ function rule({ path, settings, purgedBy }) {
 }
 
 async function rules(name) {
-  if (name === "other") return [make("p", { class: "quiet" }, "Requests that no route matches: they are forwarded.")];
+  if (name === "other") return [quiet("Requests that no route matches: they are forwarded.")];
   try {
     const told = await ask("/dashboard/rules?" + new URLSearchParams({ route: name }));
-    return [...told.rules.map(rule), make("p", { class: "quiet" }, "From " + told.file + "; settings with their default are left out.")];
+    return [...told.rules.map(rule), quiet("From " + told.file + "; settings with their default are left out.")];
   } catch (error) {
     if (error.status !== 404) throw error;
     return [failure(error)];
@@ -49,7 +49,7 @@ export const route = {
   start() {
     $("route-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      location.hash = "#route?" + new URLSearchParams({ name: $("route-name").value });
+      goTo("route", { name: $("route-name").value });
     });
   },
   async show(parameters, data) {
@@ -57,12 +57,12 @@ export const route = {
     const name = parameters.get("name") || busiest?.name;
     options(routes, name);
     const counted = routes.find((route) => route.name === name);
-    if (!name) return $("route-result").replaceChildren(make("p", { class: "quiet" }, "There are no routes."));
+    if (!name) return $("route-result").replaceChildren(quiet("There are no routes."));
     const shown = await rules(name);
     $("route-result").replaceChildren(
       make("h3", { class: "subject" }, name === "other" ? "no route" : name),
       make("div", { class: "charts" }, ...charts(data.history, [name])),
-      ...(counted ? [panel("Since the start of this replica", summary(counted))] : [make("p", { class: "quiet" }, dash + " no requests yet")]),
+      ...(counted ? [panel("Since the start of this replica", summary(counted))] : [quiet(dash + " no requests yet")]),
       ...(counted ? [panel("Why requests went to the API", missReasons([counted])), panel("Why responses were not stored", notStoredReasons([counted]))] : []),
       ...shown);
   },

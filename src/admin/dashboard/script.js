@@ -1,6 +1,6 @@
 // The page: who is signed in, which view is shown, and what is refreshed when. The views are files of their own.
 
-import { $, make, worded } from "/dashboard/build.js";
+import { $, note } from "/dashboard/build.js";
 import { percent } from "/dashboard/format.js";
 import { ask, forgetToken, hasToken, setToken } from "/dashboard/request.js";
 import { audit } from "/dashboard/audit.js";
@@ -23,9 +23,7 @@ function place() {
 }
 
 function notes(list) {
-  const words = { trouble: "Trouble", warning: "Warning", notice: "Notice" };
-  const drawn = list.map(({ level, text }) =>
-    make("p", { class: "note", "data-level": level }, make("strong", {}, words[level] + ": "), make("span", {}, ...worded(text))));
+  const drawn = list.map(({ level, text }) => note(level, text, { named: true }));
   // Replace only on change, so that screen readers do not repeat the list.
   const now = list.map(({ level, text }) => level + text).join("\n");
   if ($("notes").dataset.now !== now) { $("notes").replaceChildren(...drawn); $("notes").dataset.now = now; }

@@ -1,6 +1,6 @@
 // One tag: the routes that carry it, the writes that purge it, what it would purge now, and its history.
 
-import { $, facts, failure, listed, make, panel, purgingRoutes, table, viewLink } from "/dashboard/build.js";
+import { $, facts, failure, goTo, listed, make, panel, purgingRoutes, quiet, table, viewLink } from "/dashboard/build.js";
 import { bytes, grouped } from "/dashboard/format.js";
 import { purgeTable } from "/dashboard/purges.js";
 import { ask } from "/dashboard/request.js";
@@ -18,9 +18,8 @@ export function matchedFacts(report) {
 async function list() {
   const sizes = await ask("/sizes?limit=50");
   const rows = sizes.tags.map((tag) => [viewLink("tag", { name: tag.name }, tag.name), grouped(tag.responses), bytes(tag.bytes), grouped(tag.uses)]);
-  const note = make("p", { class: "quiet" }, "Tags in the memory of this replica, largest first.");
-  return rows.length === 0 ? [make("p", { class: "quiet" }, "Nothing stored here has a tag.")]
-    : [table("Tags", ["Tag", "Responses", "Size", "Hits"], rows), note];
+  return rows.length === 0 ? [quiet("Nothing stored here has a tag.")]
+    : [table("Tags", ["Tag", "Responses", "Size", "Hits"], rows), quiet("Tags in the memory of this replica, largest first.")];
 }
 
 async function one(name, data) {
@@ -43,7 +42,7 @@ export const tag = {
   start() {
     $("tag-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      location.hash = "#tag?" + new URLSearchParams({ name: $("tag-name").value.trim() });
+      goTo("tag", { name: $("tag-name").value.trim() });
     });
   },
   async show(parameters, data) {
