@@ -79,6 +79,40 @@ async function routes(browser, seen) {
   await looksRight(browser, "route", (kind) => seen("route", kind));
 }
 
+/// The answers to previews come late, and in another order than they were asked for: only that of the present input counts.
+async function outdated(browser) {
+  await browser.evaluate(`(() => {
+    window.honestFetch = window.fetch;
+    window.held = [];
+    window.fetch = async (...request) => {
+      const answer = await window.honestFetch(...request);
+      if (String(request[0]).includes("dry_run")) await new Promise((release) => window.held.push(release));
+      return answer;
+    };
+  })()`);
+  const drawn = () => browser.evaluate("new Promise((done) => setTimeout(() => setTimeout(done)))");
+  const ask = async (value, number) => {
+    await set(browser, "purge-values", value);
+    await submit(browser, "purge-form");
+    await browser.until("the answer is held", `held.length === ${number}`);
+    assert.equal(await browser.evaluate(`document.getElementById("purge-continue")`), null, "confirmed before its preview");
+  };
+  await ask("course:90", 1);
+  await ask("course:91\ncourse:92", 2);
+  await browser.evaluate("held[0]()");
+  await drawn();
+  assert.equal(await browser.evaluate(text("purge-preview")), "", "the preview of an older input");
+  await browser.evaluate("held[1]()");
+  await browser.until("the newest preview is there", has("purge-preview", "course:92"));
+  // An input takes the preview away, also one that is on its way.
+  await ask("course:93", 3);
+  await set(browser, "purge-values", "course:71\ncourse:72");
+  await browser.evaluate("held[2]()");
+  await drawn();
+  assert.equal(await browser.evaluate(text("purge-preview")), "", "the preview of an older input");
+  await browser.evaluate("window.fetch = window.honestFetch");
+}
+
 /// Preview, cancel, preview again, confirm. Nothing is purged before.
 async function purges(browser, world, seen) {
   const path = "/api/courses/71";
@@ -101,6 +135,7 @@ async function purges(browser, world, seen) {
   assert.ok(await isHit(world, path), "a preview purged");
   await set(browser, "purge-values", "course:71\ncourse:72");
   assert.equal(await browser.evaluate(`document.getElementById("purge-continue")`), null, "a preview of something else");
+  await outdated(browser);
   await toDialog();
   await click(browser, "purge-confirm");
   await browser.until("it is purged", has("purge-result", "it is applied"));

@@ -1,12 +1,14 @@
 // A purge in three steps: name it, see what it would take, confirm.
 
-import { $, failure, listed, make, panel, worded } from "/dashboard/build.js";
+import { $, failure, listed, make, note, panel } from "/dashboard/build.js";
 import { plural } from "/dashboard/format.js";
 import { ask } from "/dashboard/request.js";
 import { matchedFacts } from "/dashboard/tag.js";
 
-// What was previewed, and is what a confirmation sends.
+// What was previewed, and is what a confirmation sends. Null until the preview of the present input is there.
 let previewed = null;
+// Counts inputs and previews: the answer to an earlier one is of something else.
+let turn = 0;
 let isAlone = true;
 
 function content() {
@@ -16,8 +18,11 @@ function content() {
   return { [kind]: values, soft };
 }
 
+// From here on nothing can be confirmed, whatever is asked or shown.
 function forget() {
   previewed = null;
+  turn += 1;
+  $("purge-dialog").close();
   $("purge-preview").replaceChildren();
   $("purge-values-row").hidden = $("purge-kind").value === "everything";
 }
@@ -31,7 +36,7 @@ function summary({ report, wanted }) {
 
 function showPreview() {
   const { report } = previewed;
-  const warnings = (report.warnings || []).map((text) => make("p", { class: "note", "data-level": "warning" }, make("span", {}, ...worded(text))));
+  const warnings = (report.warnings || []).map((text) => note("warning", text));
   const confirm = make("button", { type: "button", id: "purge-continue" }, "Purge…");
   confirm.addEventListener("click", () => {
     $("purge-summary").textContent = summary(previewed);
@@ -41,30 +46,32 @@ function showPreview() {
 }
 
 async function preview() {
-  const wanted = content();
+  forget();
+  const wanted = content(), own = turn;
   $("purge-result").replaceChildren();
   try {
-    previewed = { wanted, report: await ask("/purge?dry_run=true", wanted) };
+    const report = await ask("/purge?dry_run=true", wanted);
+    if (own !== turn) return;
+    previewed = { wanted, report };
     showPreview();
     $("purge-continue").focus();
   } catch (error) {
-    forget();
+    if (own !== turn) return;
     if (error.status === 401 || error.status === 403) throw error;
     $("purge-preview").replaceChildren(failure(error));
   }
 }
 
 async function carryOut() {
+  if (previewed === null) return;
   const { wanted } = previewed;
-  $("purge-dialog").close();
+  forget();
   try {
     const done = await ask("/purge?wait=applied&timeout=5s", wanted);
-    forget();
     $("purge-result").replaceChildren(panel("Purged", make("p", {}, "Position " + done.position + "; "
       + (isAlone ? "it is applied." : done.applied ? "all replicas have applied it." : "not all replicas have applied it yet.")),
     listed(done.targets.map((target) => make("code", {}, target)), "")));
   } catch (error) {
-    forget();
     $("purge-result").replaceChildren(failure(error));
   }
   // The button that had the focus is gone.
