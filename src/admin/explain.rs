@@ -14,8 +14,8 @@ use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse, json};
 use crate::clock::Timestamp;
 use crate::explain::{
-    CallerTrust, ExplainRequest, ExplainResponse, Explainer, Verdict, find_purging_routes, parse_fields,
-    to_json,
+    CallerTrust, ExplainRequest, ExplainResponse, Explainer, PurgingRoute, Verdict, find_purging_routes,
+    parse_fields, to_json,
 };
 use crate::policy::CacheKey;
 use crate::policy::miss_reason::MissReason;
@@ -261,11 +261,11 @@ fn describe_stored(
 }
 
 /// The routes whose writes purge a tag of the response.
-fn purging_routes(state: &AdminState, head: &StoredHead) -> Vec<Value> {
+fn purging_routes(state: &AdminState, head: &StoredHead) -> Vec<PurgingRoute> {
     let tags: Vec<String> = head.tags().map(str::to_owned).collect();
-    let routes = find_purging_routes(&state.routes, &tags, &[]);
-    let told = routes.iter().take(MAX_PURGING_ROUTES);
-    told.map(|it| json!({"route": it.route, "template": it.template, "tag": it.tag})).collect()
+    let mut routes = find_purging_routes(&state.routes, &tags, &[]);
+    routes.truncate(MAX_PURGING_ROUTES);
+    routes
 }
 
 /// The remaining lifetime under the rules in use now, not those of when it was stored.

@@ -70,11 +70,7 @@ fn lookup_to_json(lookup: &LookupExplanation) -> Value {
             json_value["notStored"] = json!({"reason": why.as_str(), "words": describe_not_stored(*why)})
         }
     }
-    json_value["purgedBy"] = lookup
-        .purging_routes
-        .iter()
-        .map(|route| json!({"route": route.route, "template": route.template, "tag": route.tag}))
-        .collect();
+    json_value["purgedBy"] = json!(lookup.purging_routes);
     json_value
 }
 

@@ -1,11 +1,13 @@
 //! Relates tags to routes by their templates: the routes whose writes purge a tag, and those whose responses carry it.
 
+use serde::Serialize;
+
 use crate::policy::Route;
 use crate::policy::routes::Routes;
 use crate::policy::template::Template;
 
 /// A route whose writes can purge one of the tags.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PurgingRoute {
     /// The name of the route.
     pub route: String,

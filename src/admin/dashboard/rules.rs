@@ -9,7 +9,7 @@ use crate::admin::AdminState;
 use crate::admin::query::query_pairs;
 use crate::admin::response::{AdminError, AdminResponse, json as json_response};
 use crate::config::show_duration;
-use crate::explain::{PurgingRoute, find_purging_routes, routes_with_tag};
+use crate::explain::{find_purging_routes, routes_with_tag};
 use crate::policy::Route;
 use crate::policy::query::QueryRule;
 use crate::policy::route::{Collapse, RouteMode, Shared, Ttl};
@@ -34,12 +34,11 @@ fn describe_route(state: &AdminState, name: &str) -> Result<Value, AdminError> {
         .iter()
         .filter(|route| *route.name == *name)
         .map(|route| {
-            let purging = find_purging_routes(&state.routes, &[], &route.tags);
             json!({
                 "path": route.path.as_str(),
                 "caches": route.caches(),
                 "settings": settings(route),
-                "purgedBy": purging.iter().map(purging_json).collect::<Vec<_>>(),
+                "purgedBy": find_purging_routes(&state.routes, &[], &route.tags),
             })
         })
         .collect();
@@ -51,16 +50,11 @@ fn describe_route(state: &AdminState, name: &str) -> Result<Value, AdminError> {
 }
 
 fn describe_tag(state: &AdminState, tag: &str) -> Value {
-    let purging = find_purging_routes(&state.routes, &[tag.to_owned()], &[]);
     json!({
         "tag": tag,
         "carriedBy": routes_with_tag(&state.routes, tag),
-        "purgedBy": purging.iter().map(purging_json).collect::<Vec<_>>(),
+        "purgedBy": find_purging_routes(&state.routes, &[tag.to_owned()], &[]),
     })
-}
-
-fn purging_json(purging: &PurgingRoute) -> Value {
-    json!({"route": purging.route, "template": purging.template, "tag": purging.tag})
 }
 
 /// The keys that decide what is stored, for whom and for how long, without those that have their default.
