@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::callers::{CallerMethod, CallerSettings};
 use super::diagnostics::Diagnostics;
-use super::fields::Fields;
+use super::fields::{Fields, expand_short_form};
 use super::keys::Reader;
 use super::scalars::{NON_EMPTY, POSITIVE_DURATION, entries, list, parsed, split_help};
 use super::section::Kind;
@@ -76,20 +76,14 @@ settings! {
 
 const CLEAR: Reader<ClearFields> = Reader::new(
     Kind::OneOf(&[WEBHOOK_PATH.kind, Kind::Mapping(ClearFields::SECTION)]),
-    |node, diagnostics| match node.text() {
-        Some(_) => Some(ClearFields { path: WEBHOOK_PATH.read(node, diagnostics)?, tags: Vec::new() }),
-        None => ClearFields::from_node(node, diagnostics),
-    },
+    |node, diagnostics| ClearFields::from_node(&expand_short_form(node, "path"), diagnostics),
 );
 
 const WARM: Reader<WarmFields> = Reader::new(
     Kind::OneOf(&[WEBHOOK_PATH.kind, Kind::Mapping(WarmFields::SECTION)]),
     |node, diagnostics| {
-        if node.text().is_some() {
-            let path = WEBHOOK_PATH.read(node, diagnostics)?;
-            return Some(WarmFields { path, name: None, route: None, values: Vec::new() });
-        }
-        let fields = Fields::open(node, WarmFields::SECTION, diagnostics)?;
+        let node = expand_short_form(node, "path");
+        let fields = Fields::open(&node, WarmFields::SECTION, diagnostics)?;
         let read = WarmFields::read(&fields)?;
         if read.route.is_some() == read.values.is_empty() {
             diagnostics
@@ -103,10 +97,7 @@ const WARM: Reader<WarmFields> = Reader::new(
 
 const REFRESH: Reader<RefreshFields> = Reader::new(
     Kind::OneOf(&[WEBHOOK_PATH.kind, Kind::Mapping(RefreshFields::SECTION)]),
-    |node, diagnostics| match node.text() {
-        Some(_) => Some(RefreshFields { path: WEBHOOK_PATH.read(node, diagnostics)?, expiring_within: None }),
-        None => RefreshFields::from_node(node, diagnostics),
-    },
+    |node, diagnostics| RefreshFields::from_node(&expand_short_form(node, "path"), diagnostics),
 );
 
 const TAGS: Reader<Vec<Template>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
