@@ -110,8 +110,8 @@ GET    /healthz             liveness
 GET    /readyz              readiness
 GET    /metrics             metrics for Prometheus
 GET    /dashboard           dashboard for a browser
-GET    /stats               hits, misses and invalidations, in total and by route; ?scope=all adds up the replicas
-GET    /sizes               memory use by route, tag and path: ?by=bytes|responses|uses&limit=20
+GET    /stats               hits, misses, invalidations and latencies, in total and by route; ?scope=all adds up the replicas
+GET    /sizes               memory use by route, tag and path, and single paths: ?by=bytes|responses|uses&limit=20
 GET    /replicas            replicas that share the store, and which purges each has applied
 GET    /events              purges as server-sent events
 GET    /purges              journal of purges: ?limit=100&since=POSITION&tag=TAG
@@ -365,7 +365,9 @@ impl AdminState {
         let remote = self.store.remote_status();
         let status = health::overall_status(self.readiness.phase().current(), remote.as_ref());
         let (snapshot, stats) = (self.metrics.snapshot(), self.store.stats());
+        let notes = dashboard::collect_notices(self, &snapshot, &stats, remote.as_ref());
         Stats::new(status, &snapshot, stats, remote.as_ref(), self.clock.now())
+            .with_notes(serde_json::json!(notes))
     }
 
     /// The findings of this replica.

@@ -16,7 +16,7 @@ use crate::store::StatsReports;
 /// Between reports. Redis forgets those of a replica that has ended soon after.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Larger reports, of thousands of routes, are reduced to their totals.
+/// Larger reports, of hundreds of routes, are told without latencies, and then without routes.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
 
 const QUERY_USAGE: &str = "write `?scope=all`, or nothing for this replica alone";
@@ -36,12 +36,25 @@ pub(crate) async fn report_stats(state: Arc<ArcSwap<AdminState>>) {
 }
 
 fn encode_report(mut stats: Value) -> Bytes {
-    let report = stats.to_string();
-    if report.len() <= MAX_REPORT_BYTES {
-        return report.into();
+    let reductions: [fn(&mut Value); 3] =
+        [|_| {}, |stats| remove_latencies(&mut stats["routes"]), |stats| stats["routes"] = json!({})];
+    let mut report = String::new();
+    for reduce in reductions {
+        reduce(&mut stats);
+        report = stats.to_string();
+        if report.len() <= MAX_REPORT_BYTES {
+            break;
+        }
     }
-    stats["routes"] = json!({});
-    stats.to_string().into()
+    report.into()
+}
+
+fn remove_latencies(routes: &mut Value) {
+    let routes = routes.as_object_mut().into_iter().flat_map(Map::values_mut);
+    for route in routes.filter_map(Value::as_object_mut) {
+        route.remove("fromStore");
+        route.remove("fromUpstream");
+    }
 }
 
 /// Whether all replicas are asked for.
@@ -69,6 +82,7 @@ pub(super) fn add_reports(mut own: Value, reports: &StatsReports) -> Value {
             Some(report) => {
                 add_counters(&mut own["stats"], &report["stats"]);
                 add_routes(&mut own["routes"], &report["routes"]);
+                add_counters(&mut own["unrouted"], &report["unrouted"]);
                 replicas.push(summary(other, &report));
             }
             None => missing.push(other.as_str()),
@@ -90,16 +104,31 @@ fn summary(name: &str, stats: &Value) -> Value {
         "misses": totals["misses"],
         "memoryUsed": totals["memoryUsed"],
         "timestamp": stats["timestamp"],
+        "notes": stats["notes"],
     })
 }
 
-/// Adds whole numbers, except `ttlSeconds`.
+/// Adds whole numbers, except `ttlSeconds`, also within histograms.
 fn add_counters(own: &mut Value, other: &Value) {
     let (Some(own), Some(other)) = (own.as_object_mut(), other.as_object()) else { return };
     for (name, value) in own.iter_mut().filter(|(name, _)| *name != "ttlSeconds") {
-        if let (Some(one), Some(more)) = (value.as_u64(), other.get(name).and_then(Value::as_u64)) {
+        let Some(more) = other.get(name) else { continue };
+        if name == "buckets" {
+            add_buckets(value, more);
+        } else if value.is_object() {
+            add_counters(value, more);
+        } else if let (Some(one), Some(more)) = (value.as_u64(), more.as_u64()) {
             *value = one.saturating_add(more).into();
         }
+    }
+}
+
+/// Empty buckets are left out, here or there.
+fn add_buckets(own: &mut Value, other: &Value) {
+    let (Some(own), Some(other)) = (own.as_object_mut(), other.as_object()) else { return };
+    for (bound, more) in other.iter().filter_map(|(bound, more)| Some((bound, more.as_u64()?))) {
+        let sum = own.get(bound).and_then(Value::as_u64).unwrap_or_default().saturating_add(more);
+        own.insert(bound.clone(), sum.into());
     }
 }
 
@@ -121,7 +150,11 @@ mod tests {
     fn report(hits: u64, misses: u64, route: &str) -> Value {
         json!({
             "stats": {"hits": hits, "misses": misses, "hitRate": 0.0, "memoryUsed": 100},
-            "routes": {route: {"hits": hits, "ttlSeconds": 60}},
+            "routes": {route: {
+                "hits": hits, "ttlSeconds": 60, "fromStore": {"micros": 10, "buckets": {hits.to_string(): hits, "7": 1}},
+            }},
+            "unrouted": {"requests": hits},
+            "notes": [misses],
             "status": "ok",
             "timestamp": "2026-11-20T10:00:00.000Z",
         })
@@ -142,7 +175,10 @@ mod tests {
         let all = add_reports(report(4, 3, "a"), &reports);
         assert_eq!((&all["stats"]["hits"], &all["stats"]["misses"]), (&json!(10), &json!(5)));
         assert_eq!((&all["stats"]["hitRate"], &all["stats"]["memoryUsed"]), (&json!(66.67), &json!(300)));
-        assert_eq!(all["routes"]["a"], json!({"hits": 5, "ttlSeconds": 60}));
+        let latencies = json!({"micros": 20, "buckets": {"1": 1, "4": 4, "7": 2}});
+        assert_eq!(all["routes"]["a"], json!({"hits": 5, "ttlSeconds": 60, "fromStore": latencies}));
+        assert_eq!((&all["unrouted"]["requests"], &all["notes"]), (&json!(10), &json!([3])));
+        assert_eq!(all["replicas"][1]["notes"], json!([2]));
         assert_eq!(all["routes"]["b"]["hits"], 5);
         let names: Vec<_> = all["replicas"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
         assert_eq!(names, ["one", "two", "three"]);
@@ -152,8 +188,17 @@ mod tests {
     #[test]
     fn a_report_is_bounded() {
         let mut stats = report(1, 2, "a");
-        stats["routes"] = (0..5000).map(|number| (format!("route-{number}"), json!({"hits": 1}))).collect();
-        let report: Value = serde_json::from_slice(&encode_report(stats)).unwrap();
+        let latencies = json!({"micros": 1_000_000, "buckets": {"0.00025": 1_000_000}});
+        let route = json!({"hits": 1, "fromStore": latencies, "fromUpstream": latencies});
+        let mut encoded = |routes: usize| -> Value {
+            stats["routes"] = (0..routes).map(|number| (format!("route-{number}"), route.clone())).collect();
+            let report = encode_report(stats.clone());
+            assert!(report.len() <= MAX_REPORT_BYTES);
+            serde_json::from_slice(&report).unwrap()
+        };
+        assert_eq!(encoded(100)["routes"]["route-7"], route);
+        assert_eq!(encoded(1000)["routes"]["route-7"], json!({"hits": 1}));
+        let report = encoded(5000);
         assert_eq!((&report["stats"]["hits"], &report["routes"]), (&json!(1), &json!({})));
     }
 

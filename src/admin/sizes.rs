@@ -41,6 +41,8 @@ pub(super) struct Sizes {
     tags: Vec<SizeEntry>,
     /// Only entries with hits: the path of an entry that was never hit is unknown.
     prefixes: Vec<SizeEntry>,
+    /// Whole paths, of such entries.
+    paths: Vec<SizeEntry>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -83,8 +85,8 @@ impl Sizes {
         let step = all.len().div_ceil(MAX_SAMPLED).max(1);
         let names: HashMap<_, _> = routes.iter().map(|route| (route.fingerprint.0, &route.name)).collect();
         let mut sampled = 0;
-        let (mut of_routes, mut of_tags, mut of_prefixes) =
-            (SizeCounts::new(), SizeCounts::new(), SizeCounts::new());
+        let (mut of_routes, mut of_tags) = (SizeCounts::new(), SizeCounts::new());
+        let (mut of_prefixes, mut of_paths) = (SizeCounts::new(), SizeCounts::new());
         for response in all.iter().step_by(step) {
             let head = &response.head;
             sampled += 1;
@@ -98,11 +100,18 @@ impl Sizes {
             head.tags().for_each(|tag| add_response(&mut of_tags, tag, response));
             if let Some(path) = head.usage.path() {
                 path_prefixes(path).for_each(|prefix| add_response(&mut of_prefixes, prefix, response));
+                add_response(&mut of_paths, path, response);
             }
         }
         let lines = |count| top_entries(count, step as u64, limit, by);
-        let (routes, tags, prefixes) = (lines(of_routes), lines(of_tags), lines(of_prefixes));
-        Self { responses: all.len(), sampled, routes, tags, prefixes }
+        Self {
+            responses: all.len(),
+            sampled,
+            routes: lines(of_routes),
+            tags: lines(of_tags),
+            prefixes: lines(of_prefixes),
+            paths: lines(of_paths),
+        }
     }
 }
 

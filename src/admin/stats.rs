@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use crate::clock::Timestamp;
-use crate::metrics::{RouteSnapshot, Snapshot, hit_rate};
+use crate::metrics::{LatencyCounts, LatencySnapshot, RouteSnapshot, Snapshot, hit_rate};
 use crate::store::StoreStats;
 use crate::store::remote_status::RemoteStatus;
 
@@ -20,6 +20,10 @@ pub(super) struct Stats {
     status: &'static str,
     timestamp: String,
     routes: BTreeMap<String, RouteStats>,
+    /// Requests without a route of the configuration.
+    unrouted: RouteStats,
+    /// Present problems, most severe first.
+    notes: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +55,12 @@ struct SharedStore {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RouteStats {
+    requests: u64,
+    /// All that was stored, in bytes of content.
+    filled_bytes: u64,
+    /// Times until the response head.
+    from_store: LatencyCounts,
+    from_upstream: LatencyCounts,
     hits: u64,
     misses: u64,
     errors: u64,
@@ -82,20 +92,39 @@ impl Stats {
             memory_limit: remote.memory.and_then(|memory| memory.limit),
             key_count: remote.memory.and_then(|memory| memory.keys),
         });
-        let routes = snapshot.routes.iter().filter(|route| route.is_configured);
-        let routes = routes.map(|route| (route.name.to_string(), RouteStats::new(route))).collect();
-        Self { stats, store, status, timestamp: format_rfc3339(now), routes }
+        let (routes, unrouted): (Vec<&RouteSnapshot>, Vec<_>) =
+            snapshot.routes.iter().partition(|route| route.is_configured);
+        let unrouted = RouteStats::sum(&unrouted);
+        let routes = routes.into_iter().map(|route| (route.name.to_string(), RouteStats::sum(&[route])));
+        let timestamp = format_rfc3339(now);
+        Self { stats, store, status, timestamp, routes: routes.collect(), unrouted, notes: Value::Null }
+    }
+}
+
+impl Stats {
+    pub(super) fn with_notes(self, notes: Value) -> Self {
+        Self { notes, ..self }
     }
 }
 
 impl RouteStats {
-    fn new(route: &RouteSnapshot) -> Self {
+    fn sum(routes: &[&RouteSnapshot]) -> Self {
+        let count = |figure: fn(&RouteSnapshot) -> u64| routes.iter().map(|route| figure(route)).sum();
+        let latencies = |histogram: fn(&RouteSnapshot) -> &LatencySnapshot| {
+            let histograms = routes.iter().map(|route| histogram(route));
+            let sum = histograms.fold(LatencySnapshot::default(), |sum, next| sum.merge(next));
+            LatencyCounts::from(&sum)
+        };
         Self {
-            hits: route.hits(),
-            misses: route.misses(),
-            errors: route.errors(),
-            invalidations: route.invalidations,
-            ttl_seconds: route.ttl_seconds.and_then(json_seconds),
+            requests: count(RouteSnapshot::requests),
+            hits: count(RouteSnapshot::hits),
+            misses: count(RouteSnapshot::misses),
+            errors: count(RouteSnapshot::errors),
+            invalidations: count(|route| route.invalidations),
+            filled_bytes: count(|route| route.filled_bytes),
+            ttl_seconds: routes.first().and_then(|route| json_seconds(route.ttl_seconds?)),
+            from_store: latencies(|route| &route.from_store),
+            from_upstream: latencies(|route| &route.from_upstream),
         }
     }
 }

@@ -305,7 +305,7 @@ async fn stats_have_the_names_that_dashboards_expect() {
     let expected = json!({
         "stats": totals, "status": "ok", "timestamp": "1970-01-01T00:00:00.000Z", "routes": {},
     });
-    assert_eq!(stats, expected);
+    assert!(expected.as_object().unwrap().iter().all(|(name, value)| stats[name] == *value), "{stats}");
 }
 
 #[tokio::test]

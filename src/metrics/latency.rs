@@ -1,7 +1,10 @@
 //! Lock-free latency histograms: one atomic add per observation.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::clock::saturating_micros;
 
@@ -25,6 +28,33 @@ pub(crate) struct LatencySnapshot {
     /// Counts per bucket, not cumulative; the last bucket has no bound.
     slots: [u64; BUCKET_COUNT],
     pub sum_seconds: f64,
+}
+
+/// A histogram as replicas tell it each other: whole numbers, so that those of several are added up name by name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LatencyCounts {
+    micros: u64,
+    /// Counts by the bucket's bound in seconds, `inf` for the last; not cumulative, and without zeros.
+    buckets: BTreeMap<String, u64>,
+}
+
+impl From<&LatencySnapshot> for LatencyCounts {
+    fn from(snapshot: &LatencySnapshot) -> Self {
+        let buckets = snapshot.buckets().filter(|(_, count)| *count > 0);
+        Self {
+            micros: (snapshot.sum_seconds * 1e6).round() as u64,
+            buckets: buckets.map(|(bound, count)| (bound.to_string(), count)).collect(),
+        }
+    }
+}
+
+impl From<&LatencyCounts> for LatencySnapshot {
+    /// Bounds of other releases are left out.
+    fn from(counts: &LatencyCounts) -> Self {
+        let bounds = Self::default().buckets().map(|(bound, _)| bound).collect::<Vec<_>>();
+        let count = |slot: usize| counts.buckets.get(&bounds[slot].to_string()).copied().unwrap_or_default();
+        Self { slots: std::array::from_fn(count), sum_seconds: counts.micros as f64 / 1e6 }
+    }
 }
 
 impl LatencyHistogram {
@@ -118,6 +148,20 @@ mod tests {
         for quantile in [0.01, 0.5, 0.99] {
             assert_eq!(latency.snapshot().quantile(quantile), Some(0.000_01));
         }
+    }
+
+    #[test]
+    fn a_histogram_is_told_without_loss() {
+        let latency = LatencyHistogram::default();
+        for micros in [1, 200, 200, 80_000, 3_600_000_000] {
+            latency.observe(Duration::from_micros(micros));
+        }
+        let counts = LatencyCounts::from(&latency.snapshot());
+        let told = serde_json::to_value(&counts).expect("JSON");
+        let buckets = serde_json::json!({"0.00001": 1, "0.00025": 2, "0.1": 1, "inf": 1});
+        assert_eq!(told, serde_json::json!({"micros": 3_600_080_401_u64, "buckets": buckets}));
+        let counts: LatencyCounts = serde_json::from_value(told).expect("counts");
+        assert_eq!(LatencySnapshot::from(&counts), latency.snapshot());
     }
 
     #[test]

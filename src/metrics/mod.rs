@@ -22,7 +22,7 @@ pub(crate) use background::BackgroundKind;
 pub(crate) use cdn::CdnMetrics;
 pub(crate) use history::{SAMPLE_INTERVAL, Sample};
 pub use labels::NonCacheReply;
-pub(crate) use latency::LatencySnapshot;
+pub(crate) use latency::{LatencyCounts, LatencySnapshot};
 pub(crate) use memory::ProcessMemory;
 pub(crate) use render::MetricsFormat;
 pub(crate) use snapshot::{RouteSnapshot, Snapshot, hit_rate};

@@ -125,6 +125,7 @@ mod targeted;
 #[cfg(feature = "otel")]
 mod telemetry;
 mod tls;
+mod top;
 mod transparency;
 mod tunnels;
 mod unanswered_writes;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::health_notices;
+use super::notice::Notice;
 use crate::admin::{AdminState, health};
 use crate::metrics::{LatencySnapshot, RouteSnapshot, SAMPLE_INTERVAL, Sample, Snapshot, hit_rate};
 use crate::store::remote_status::RemoteStatus;
@@ -13,26 +14,35 @@ use crate::store::{StoreStats, remote_status::CommandStats};
 pub(crate) fn dashboard_data(state: &AdminState) -> Value {
     let (figures, remote) = (state.store.stats(), state.store.remote_status());
     let (metrics, history) = (state.metrics.snapshot(), state.metrics.history());
-    let facts = health_notices::NoticeInputs {
-        phase: state.readiness.phase().current(),
-        file: &state.config.source,
-        refused: state.readiness.config_error(),
-        needs_restart: state.readiness.needs_restart(),
-        remote: remote.as_ref(),
-        figures: &figures,
-        metrics: &metrics,
-        recent_upstream: state.metrics.recent_upstream_counts(),
-        field_notices: (state.field_notices)(),
-    };
     json!({
         "at": unix_millis(state.clock.now()),
         "version": env!("CARGO_PKG_VERSION"),
         "status": health::overall_status(state.readiness.phase().current(), remote.as_ref()),
-        "notes": health_notices::collect_notices(&facts),
+        "notes": collect_notices(state, &metrics, &figures, remote.as_ref()),
         "overview": overview_json(&metrics),
         "store": store_json(&figures),
         "redis": remote.as_ref().map(redis_json),
         "history": history_json(&history),
+    })
+}
+
+/// Present problems, most severe first.
+pub(crate) fn collect_notices(
+    state: &AdminState,
+    metrics: &Snapshot,
+    figures: &StoreStats,
+    remote: Option<&RemoteStatus>,
+) -> Vec<Notice> {
+    health_notices::collect_notices(&health_notices::NoticeInputs {
+        phase: state.readiness.phase().current(),
+        file: &state.config.source,
+        refused: state.readiness.config_error(),
+        needs_restart: state.readiness.needs_restart(),
+        remote,
+        figures,
+        metrics,
+        recent_upstream: state.metrics.recent_upstream_counts(),
+        field_notices: (state.field_notices)(),
     })
 }
 

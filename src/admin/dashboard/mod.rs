@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::response::{AdminResponse, with_content_type};
 
-pub(super) use data::dashboard_data;
+pub(super) use data::{collect_notices, dashboard_data};
 pub(super) use rules::describe_rules;
 
 /// A file of the page: its path, its type and its content.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Notice {
+pub(crate) struct Notice {
     pub level: NoticeLevel,
     pub text: String,
 }
@@ -13,7 +13,7 @@ pub(super) struct Notice {
 /// Severity of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum NoticeLevel {
+pub(crate) enum NoticeLevel {
     /// Clients are affected, or may get stale responses.
     Trouble,
     /// The service works with reduced efficiency.

@@ -1,0 +1,94 @@
+//! `larder top`: a table for pipes, a screen for terminals, and the counters of all replicas.
+
+use std::process::Stdio;
+
+use crate::support::{Command, Redis, Replica, Upstream, eventually, with_deadline};
+
+const ROUTES: &str =
+    "routes: [{path: /a, name: things, ttl: 60s}, {path: '/b/{id}', name: others, ttl: 60s}]";
+
+/// Runs a command on a terminal of 100 columns and 24 lines, presses keys once each text is on the screen, and prints
+/// all that came. A text is one word: cells that stay as they were are not sent again.
+const TERMINAL: &str = r"
+import fcntl, os, pty, select, struct, sys, termios, time
+steps = [step.split('=', 1) for step in sys.argv[1].split('|')]
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 100, 0, 0))
+seen, all, end = b'', b'', time.monotonic() + 110
+while time.monotonic() < end:
+    if select.select([terminal], [], [], 0.1)[0]:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:
+            break
+        seen, all = seen + data, all + data
+    if steps and steps[0][0].encode() in seen:
+        os.write(terminal, steps.pop(0)[1].encode())
+        seen = b''
+sys.stdout.buffer.write(all)
+status = os.waitpid(child, 0)[1]
+sys.exit(os.waitstatus_to_exitcode(status) or len(steps))
+";
+
+#[tokio::test]
+async fn counters_of_all_replicas_are_one_table() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, "", ROUTES).await;
+    let two = Replica::start(&redis, &upstream, "", ROUTES).await;
+    for replica in [&one, &two] {
+        for target in ["/a", "/a", "/b/1", "/elsewhere"] {
+            replica.get(target).await.assert_status(200);
+        }
+    }
+    let stats = eventually("both replicas have reported", || async {
+        let stats = one.admin.get("/stats?scope=all").await.json();
+        let count = |name: &str| stats["routes"]["things"][name].as_u64();
+        (count("requests") == Some(4) && stats["unrouted"]["requests"] == 2).then_some(stats)
+    })
+    .await;
+    let of_upstream = |name: &str| {
+        let buckets = stats["routes"][name]["fromUpstream"]["buckets"].as_object().expect("buckets");
+        buckets.values().filter_map(serde_json::Value::as_u64).sum::<u64>()
+    };
+    for name in ["things", "others"] {
+        assert_eq!(Some(of_upstream(name)), stats["routes"][name]["misses"].as_u64(), "{stats}");
+    }
+    let admin = format!("http://{}", one.admin.address());
+    let printed = Command::new(&["top", "--admin", &admin, "--token", "t"]).stdout().await;
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert!(printed.starts_with("ok; 2 replicas; 8 requests, "), "{printed}");
+    let row = printed.lines().find(|line| line.starts_with("things ")).expect("the route");
+    assert_eq!(words(row)[1..3], ["-", "4"], "{printed}");
+    assert!(printed.lines().any(|line| line.starts_with("(no route) ")), "{printed}");
+    let sizes = one.admin.get("/sizes?by=uses").await.json();
+    let paths = sizes["paths"].as_array().expect("paths");
+    assert!(paths.iter().any(|path| path["name"] == "/a" && path["uses"].as_u64() >= Some(1)), "{sizes}");
+}
+
+#[tokio::test]
+async fn a_terminal_gets_a_screen_that_keys_change_and_leave() {
+    let upstream = Upstream::start();
+    let larder = crate::support::Larder::with(ROUTES, &upstream);
+    for _ in 0..3 {
+        larder.get("/a").await.assert_status(200);
+    }
+    let admin = format!("http://{}", larder.admin.address());
+    let steps = "things=?|reverse=?k|Most=p|PAUSED=q";
+    let program = env!("CARGO_BIN_EXE_larder");
+    let mut command = tokio::process::Command::new("python3");
+    command.args(["-c", TERMINAL, steps, program, "top", "--interval", "200ms", "--admin", &admin]);
+    command.args(["--token", "t"]).env("TERM", "xterm-256color").stdin(Stdio::null());
+    let output = with_deadline("it is left", command.output()).await.expect("python3");
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{:?}\n{seen}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // The other screen of the terminal is entered, and left at the end.
+    let (entered, left) = (seen.find("\u{1b}[?1049h"), seen.rfind("\u{1b}[?1049l"));
+    assert!(entered < left && entered.is_some(), "{seen:?}");
+}
