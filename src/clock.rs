@@ -78,12 +78,6 @@ impl Timestamp {
         let micros = i64::try_from(self.0).unwrap_or(i64::MAX);
         jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX)
     }
-
-    /// Converts for the dates of spans.
-    #[cfg(feature = "otel")]
-    pub(crate) fn to_system_time(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_micros(self.0)
-    }
 }
 
 /// Duration in microseconds, saturating at `u64::MAX`.

@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogSettings;
 use crate::log_writer::{self, LogWriter, Sink, WriterOptions};
@@ -20,8 +22,29 @@ pub(crate) fn init(settings: &LogSettings) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(|| QueueWriter)
         .with_ansi(std::io::stderr().is_terminal());
-    let set = if settings.json { subscriber.json().try_init() } else { subscriber.try_init() };
+    let set = match settings.json {
+        true => with_export(subscriber.json().finish()).try_init(),
+        false => with_export(subscriber.finish()).try_init(),
+    };
     set.map_err(|error| error.to_string())
+}
+
+/// Adds the export of the log to an OpenTelemetry collector, which is off until it is configured.
+#[cfg(feature = "otel")]
+fn with_export<S>(subscriber: S) -> impl SubscriberInitExt
+where
+    S: Subscriber + Send + Sync + 'static,
+{
+    use tracing_subscriber::layer::SubscriberExt as _;
+    subscriber.with(crate::telemetry::LogLayer)
+}
+
+#[cfg(not(feature = "otel"))]
+fn with_export<S>(subscriber: S) -> impl SubscriberInitExt
+where
+    S: Subscriber + Send + Sync + 'static,
+{
+    subscriber
 }
 
 /// Waits until the log is written, with a bound; call it before exit.

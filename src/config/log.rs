@@ -1,11 +1,12 @@
 //! The sections `log` and `tracing`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
 use super::fields::expand_short_form;
 use super::keys::Reader;
-use super::scalars::{FRACTION, is_off, parsed, text, words};
+use super::scalars::{BOOLEAN, FRACTION, POSITIVE_DURATION, is_off, parsed, text, words};
 use super::section::{Kind, OFF};
 use super::settings::{Settings, settings};
 use super::suggest::nearest;
@@ -51,12 +52,16 @@ settings! {
 }
 
 settings! {
-    /// The export of spans.
+    /// The export of spans, metrics and logs.
     pub(crate) struct TracingSettings = "tracing" {
         /// The collector's URL for OTLP over HTTP, such as `http://127.0.0.1:4318`.
         otlp: http::Uri = COLLECTOR, required;
         /// The share of requests that are traced, if the client's `traceparent` does not decide it.
         sample: Fraction = FRACTION, default "0.01";
+        /// Export the metrics of `/metrics` in this interval. Without it, none are exported.
+        metrics_interval: Duration = POSITIVE_DURATION, optional;
+        /// Export larder's own log, too. `log.level` holds for both.
+        logs: bool = BOOLEAN, default "false";
     }
 }
 

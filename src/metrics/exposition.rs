@@ -10,19 +10,20 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::latency::LatencySnapshot;
 
+/// A metric with its samples, or its histograms.
 #[derive(Debug)]
-pub(super) struct MetricFamily {
-    name: &'static str,
-    help: &'static str,
-    kind: MetricKind,
-    samples: Vec<(Labels, f64)>,
-    latencies: Vec<(Labels, LatencySnapshot)>,
+pub(crate) struct MetricFamily {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: MetricKind,
+    pub samples: Vec<(Labels, f64)>,
+    pub latencies: Vec<(Labels, LatencySnapshot)>,
 }
 
-pub(super) type Labels = Vec<(&'static str, String)>;
+pub(crate) type Labels = Vec<(&'static str, String)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MetricKind {
+pub(crate) enum MetricKind {
     Counter,
     Gauge,
     Histogram,

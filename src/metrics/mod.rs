@@ -20,6 +20,9 @@ mod watchdog;
 
 pub(crate) use background::BackgroundKind;
 pub(crate) use cdn::CdnMetrics;
+pub(crate) use exposition::MetricFamily;
+#[cfg(feature = "otel")]
+pub(crate) use exposition::MetricKind;
 pub(crate) use history::{SAMPLE_INTERVAL, Sample};
 pub use labels::NonCacheReply;
 pub(crate) use latency::{LatencyCounts, LatencySnapshot};

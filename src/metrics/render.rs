@@ -80,6 +80,11 @@ pub(super) fn encode(families: Vec<MetricFamily>) -> String {
 impl Snapshot {
     /// Renders OpenMetrics 1.0. `stats` describe the store, `remote` the Redis server shared with other replicas.
     pub(crate) fn render(&self, stats: &StoreStats, remote: Option<&RemoteStatus>) -> String {
+        encode(self.families(stats, remote))
+    }
+
+    /// All metrics.
+    pub(crate) fn families(&self, stats: &StoreStats, remote: Option<&RemoteStatus>) -> Vec<MetricFamily> {
         let mut families = self.namespace_families();
         families.extend(self.route_families());
         families.extend(self.fill_families());
@@ -93,7 +98,7 @@ impl Snapshot {
         families.extend(sources::families(&self.sources));
         families.extend(cdn::families(&self.cdns));
         families.extend(self.config_families());
-        encode(families)
+        families
     }
 
     /// Unprefixed names, as used by dashboards for in-process caches.

@@ -6,8 +6,11 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use super::trace_context;
 use crate::clock::Timestamp;
 use crate::policy::cache_status::{CacheOutcome, Detail, Fwd};
-use crate::telemetry::{AttributeValue, Span};
+use crate::telemetry::{AttributeValue, ExemplarKey, Span};
 use crate::upstream::UpstreamError;
+
+/// The label of requests without a route in metrics.
+const NO_ROUTE: &str = "other";
 
 pub(crate) struct RequestSpan {
     span: Span,
@@ -39,6 +42,12 @@ impl RequestSpan {
         facts.extend(route.map(|route| ("http.route", text(route))));
         facts.extend(outcome.into_iter().flat_map(cache_attributes));
         let error = status.is_server_error().then(|| status.to_string());
+        let from = match outcome {
+            Some(CacheOutcome::Hit { .. }) => "store",
+            Some(CacheOutcome::Forwarded { .. }) => "upstream",
+            None => "larder",
+        };
+        self.span.record_exemplar(ExemplarKey { route: route.unwrap_or(NO_ROUTE), from });
         self.span.end(name, facts, error);
     }
 

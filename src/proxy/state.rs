@@ -94,6 +94,9 @@ impl Proxy {
             EventSources::with_cdn(&config.events, shared, metrics.clone(), routes.clone(), clock.clone())?;
         let destination = Destination::new(&config.upstream)?;
         watch_health(&metrics, &destination);
+        let telemetry =
+            config.tracing.as_ref().map(|tracing| Telemetry::start(tracing, &clock)).transpose()?;
+        export_metrics(telemetry.as_deref(), &metrics, &store);
         Ok(Self {
             observed: start_sketch(&config, &clock),
             fallbacks: events.fallbacks(&config.routes),
@@ -108,7 +111,7 @@ impl Proxy {
             destination,
             clock,
             access_log: config.log.access.as_ref().map(AccessLog::open).transpose()?,
-            telemetry: config.tracing.as_ref().map(Telemetry::start).transpose()?,
+            telemetry,
             audit: config.audit.as_ref().map(Audit::new),
             decisions: Arc::default(),
             pending_writes: Arc::default(),
@@ -137,12 +140,14 @@ impl Proxy {
         };
         let routes = Arc::new(Routes::new(&config.routes).with_rules(&config.purge_rules()));
         watch_health(&self.metrics, &destination);
+        let metrics = Arc::new(self.metrics.reconfigured(&config.routes));
+        export_metrics(self.telemetry.as_deref(), &metrics, &self.store);
         Ok(Self {
             audit: self.reconfigured_audit(&config, &routes),
             observed: self.reconfigured_sketch(&config),
             routes,
             store: self.store.clone(),
-            metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
+            metrics,
             collapse_table: self.collapse_table.clone(),
             content_parser: self.content_parser.clone(),
             callers: self.callers.reconfigured(&config.callers)?,
@@ -235,6 +240,15 @@ impl Proxy {
 fn start_sketch(config: &Config, clock: &Clock) -> Option<Arc<TrafficSketch>> {
     let is_observed = config.routes.iter().any(|route| route.mode == RouteMode::Observe);
     is_observed.then(|| Arc::new(TrafficSketch::new(&config.credentials, clock.now())))
+}
+
+/// Lets the exporter read the metrics of this configuration.
+fn export_metrics(telemetry: Option<&Telemetry>, metrics: &Arc<Metrics>, store: &Arc<dyn Store>) {
+    let Some(telemetry) = telemetry else { return };
+    let (metrics, store) = (metrics.clone(), store.clone());
+    telemetry.set_metrics(Box::new(move || {
+        metrics.snapshot().families(&store.stats(), store.remote_status().as_ref())
+    }));
 }
 
 fn watch_health(metrics: &Metrics, destination: &Arc<Destination>) {

@@ -1,25 +1,39 @@
-//! Spans of requests for an OpenTelemetry collector (feature `otel`): sampling, span contexts and attributes. A
-//! thread of its own exports them.
+//! Spans of requests, metrics and logs for an OpenTelemetry collector (feature `otel`): sampling, span contexts and
+//! attributes. A thread of its own exports them.
 
+#[cfg(feature = "otel")]
+mod collector;
 #[cfg(not(feature = "otel"))]
 mod disabled;
 #[cfg(feature = "otel")]
-mod export;
+mod exemplars;
 #[cfg(feature = "otel")]
-mod otlp_client;
+mod exporter;
+#[cfg(feature = "otel")]
+mod log_layer;
+#[cfg(feature = "otel")]
+mod messages;
+#[cfg(feature = "otel")]
+mod queue;
 
 #[cfg(not(feature = "otel"))]
 use disabled::DisabledExporter as Exporter;
 #[cfg(feature = "otel")]
-use export::Exporter;
+use exporter::Exporter;
+#[cfg(feature = "otel")]
+pub(crate) use log_layer::LogLayer;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::config::TracingSettings;
+use crate::metrics::MetricFamily;
+
+/// Reads all metrics.
+pub(crate) type MetricsReader = Box<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
 
 pub(crate) struct Telemetry {
     /// Sampled if a random 32-bit number is below it.
@@ -54,6 +68,15 @@ pub(crate) enum AttributeValue {
     Flag(bool),
 }
 
+/// The labels of a histogram of latencies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExemplarKey<'k> {
+    /// `other` for requests without a route.
+    pub route: &'k str,
+    /// The source of the response: `store`, `upstream` or `larder`.
+    pub from: &'static str,
+}
+
 /// Ids that place a span in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SpanContext {
@@ -82,9 +105,14 @@ pub(crate) struct Span {
 }
 
 impl Telemetry {
-    pub(crate) fn start(settings: &TracingSettings) -> io::Result<Arc<Self>> {
+    pub(crate) fn start(settings: &TracingSettings, clock: &Clock) -> io::Result<Arc<Self>> {
         let sample = (settings.sample.as_f64() * 4_294_967_296.0) as u64;
-        Ok(Arc::new(Self { sample_threshold: sample, exporter: Exporter::start(settings)? }))
+        Ok(Arc::new(Self { sample_threshold: sample, exporter: Exporter::start(settings, clock)? }))
+    }
+
+    /// Sets the source of the metrics.
+    pub(crate) fn set_metrics(&self, reader: MetricsReader) {
+        self.exporter.set_metrics(reader);
     }
 
     /// Starts a request's span; `None` if it is not sampled. A client's trace context decides, otherwise chance.
@@ -104,7 +132,7 @@ impl Telemetry {
         Span { telemetry: self.clone(), context, role, started_at, since: Instant::now() }
     }
 
-    /// Exports queued spans, with a bound on the wait; call it before exit.
+    /// Exports what is queued, and the metrics, with a bound on the wait; call it before exit.
     pub(crate) fn flush(&self) {
         self.exporter.flush();
     }
@@ -117,6 +145,13 @@ impl Span {
         let context =
             SpanContext { trace, span_id: random_u64().max(1), parent: Some(own), is_remote: false };
         self.telemetry.new_span(context, SpanRole::Client, now)
+    }
+
+    /// Makes the request an example of its histogram's bucket.
+    pub(crate) fn record_exemplar(&self, key: ExemplarKey<'_>) {
+        let took = self.since.elapsed();
+        let at = self.started_at.plus(took);
+        self.telemetry.exporter.record_exemplar(key, took.as_secs_f64(), self.context, at);
     }
 
     pub(crate) fn end(

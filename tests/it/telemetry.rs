@@ -1,10 +1,10 @@
-//! Spans of requests, as a collector gets them. Only in a build with the feature `otel`.
+//! Spans of requests, metrics and logs, as a collector gets them. Only in a build with the feature `otel`.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Answer, Larder, Upstream};
+use crate::support::{Answer, Larder, Process, Upstream, eventually};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: [u8; 16] = 0x0af7651916cd43dd8448eb211c80319c_u128.to_be_bytes();
@@ -42,11 +42,18 @@ impl Collector {
         Self { url, posts }
     }
 
-    /// All that came, once larder has ended.
+    /// All spans that came, once larder has ended.
     fn posted(&self) -> Vec<u8> {
         let posts = self.posts.lock().unwrap();
         assert!(posts.iter().all(|(head, _)| head.starts_with("post /v1/traces http/1.1")), "{posts:?}");
         posts.iter().flat_map(|(_, body)| body.clone()).collect()
+    }
+
+    /// The last message to a path.
+    fn last(&self, path: &str) -> Option<Vec<u8>> {
+        let posts = self.posts.lock().unwrap();
+        let mut to_path = posts.iter().filter(|(head, _)| head.starts_with(&format!("post {path} http/1.1")));
+        to_path.next_back().map(|(_, body)| body.clone())
     }
 }
 
@@ -109,4 +116,68 @@ async fn without_a_collector_requests_are_served_all_the_same() {
     larder.get("/a").await.assert_status(200);
     larder.shut_down();
     larder.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_of_the_conventions_and_exemplars() {
+    let (upstream, collector) = (Upstream::start(), Collector::start());
+    let yaml = format!(
+        "tracing: {{otlp: \"{}\", sample: 0, metrics_interval: 200ms}}\nroutes: [{{path: /a, name: things, ttl: 60s}}]",
+        collector.url
+    );
+    let mut larder = Larder::with(&yaml, &upstream);
+    larder.get("/a").await.assert_stored();
+    eventually("metrics arrive while it runs", || async {
+        collector.last("/v1/metrics").filter(|metrics| count(metrics, b"cache_misses") > 0)
+    })
+    .await;
+    larder.get("/a").header("traceparent", PARENT).await.assert_hit();
+    // A route of another configuration is counted, too.
+    larder.reconfigure(&yaml.replace("{path: /a", "{path: /new, name: novel, ttl: 60s}, {path: /a")).await;
+    larder.get("/new").await.assert_stored();
+    larder.shut_down();
+    larder.stopped().await.unwrap();
+    let metrics = collector.last("/v1/metrics").expect("metrics");
+    for text in [
+        "http.server.request.duration",
+        "http.client.request.duration",
+        "http.route",
+        "larder.response.from",
+        "cache_hits",
+        "things",
+        "novel",
+        "larder_stored_entries",
+        "service.name",
+    ] {
+        assert!(count(&metrics, text.as_bytes()) > 0, "{text}");
+    }
+    assert_eq!(count(&metrics, b"larder_request_seconds"), 0);
+    assert_eq!(count(&metrics, &TRACE), 1, "the traced request is an example");
+}
+
+#[tokio::test]
+async fn the_log_goes_to_the_collector_too() {
+    let (upstream, collector) = (Upstream::start(), Collector::start());
+    let yaml = format!(
+        "tracing: {{otlp: \"{}\", sample: 0, logs: true}}\nroutes: [{{path: /a, ttl: 60s}}]",
+        collector.url
+    );
+    let mut larder = Process::with(&yaml, &upstream).await;
+    larder.get("/a").header("authorization", "Bearer x").await.assert_status(200);
+    larder.signal("TERM");
+    assert!(larder.ended().await.success());
+    let logs: Vec<u8> = {
+        let posts = collector.posts.lock().unwrap();
+        let logs = posts.iter().filter(|(head, _)| head.starts_with("post /v1/logs http/1.1"));
+        logs.flat_map(|(_, body)| body.clone()).collect()
+    };
+    for text in [
+        "draining; a second signal exits at once",
+        "SIGTERM",
+        "INFO",
+        "code.namespace",
+        "larder::cli::signals",
+    ] {
+        assert!(count(&logs, text.as_bytes()) > 0, "{text}\n{}", larder.log());
+    }
 }

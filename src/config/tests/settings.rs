@@ -322,6 +322,8 @@ fn tracing_without_the_feature_is_an_error_with_the_fix() {
 fn tracing_names_a_collector() {
     let tracing = right("tracing: {otlp: http://127.0.0.1:4318}").tracing.expect("it is on");
     assert_eq!(tracing.sample.as_f64(), 0.01);
+    assert_eq!((tracing.metrics_interval, tracing.logs), (None, false));
+    check_wrong("tracing: {otlp: http://a, metrics_interval: 0s}", &["can't be zero"]);
     check_wrong("tracing: {otlp: https://a}", &["not a collector's URL"]);
     check_wrong("tracing: {sample: 1}", &["has no `otlp`"]);
 }
