@@ -71,6 +71,8 @@ pub struct StoredHead {
     pub fingerprint: Fingerprint,
     /// The status.
     pub status: StatusCode,
+    /// This process fetched it; an entry that is read from Redis may be any replica's.
+    pub fetched_here: bool,
     /// End-to-end fields without `Age`, and the tags as text.
     pub fields: StoredFields,
     /// The lifetime.

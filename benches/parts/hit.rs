@@ -161,6 +161,7 @@ impl Scene {
             Target::ids_for_response(HOST, &NormalizedPath::new(&path), "", tags.iter().map(String::as_str));
         let fill = self.store.begin_fetch(&key);
         let stored = Arc::new(StoredHead {
+            fetched_here: false,
             key,
             fingerprint: self.route().fingerprint,
             status: StatusCode::OK,

@@ -239,6 +239,8 @@ fn describe_stored(
         "fallbackTtlSeconds": explainer.fallback_ttl.map(|fallback| fallback.as_secs()),
         "droppedInSeconds": head.terms().expires_at.since(now).as_secs(),
         "fetchedAt": head.terms().requested_at.to_rfc3339(3),
+        "fetchedHere": head.fetched_here,
+        "replica": state.store.replica_name(),
         "tags": head.tags().collect::<Vec<_>>(),
         "purgingRoutes": purging_routes(state, head),
         "contentBytes": response.body.len(),

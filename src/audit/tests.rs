@@ -110,6 +110,7 @@ fn sample(path: &str, caller: Option<u64>, body: usize) -> AuditSample {
     let authorization = caller.map(|caller| (AUTHORIZATION, HeaderValue::from(caller)));
     let terms = Terms { freshness_lifetime: Duration::from_secs(60), ..Terms::unstored(time(0), time(0)) };
     let head = StoredHead {
+        fetched_here: false,
         key: CacheKey([7; 32]),
         fingerprint: Fingerprint(1),
         status: StatusCode::OK,

@@ -89,6 +89,7 @@ pub(super) fn stored(response: &str, terms: Terms) -> StoredHead {
         terms: terms.into(),
         stamp: ReadVersion { epoch: Epoch(0), version: PurgeVersion(0), time: Timestamp::default() },
         targets: Box::new([]),
+        fetched_here: false,
         found_valid: ValidityCache::default(),
         evaluated_under: EvaluatedUnder::new(Fingerprint(1)),
         usage: Default::default(),

@@ -181,6 +181,11 @@ pub trait FetchLocks: Send + Sync + 'static {
 
 /// The replicas that share a store, and the server they share it through.
 pub trait ReplicaRegistry: Send + Sync + 'static {
+    /// The name of this replica; `None` where the store is not shared.
+    fn replica_name(&self) -> Option<&str> {
+        None
+    }
+
     /// All replicas of a shared store; none where it is not shared.
     fn replicas(&self) -> BoxFuture<Result<Vec<ReplicaStatus>, StoreError>> {
         Box::pin(ready(Ok(Vec::new())))

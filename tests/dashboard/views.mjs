@@ -42,7 +42,7 @@ async function entries(browser, world, seen) {
   await set(browser, "entry-host", HOST);
   await submit(browser, "entry-form");
   await browser.until("the entry is explained", has("entry-result", "Stored: hit"));
-  for (const part of ["no purge named it", "course:70", "/api/courses/{id}/enroll", "the memory of this replica"]) {
+  for (const part of ["no purge named it", "course:70", "/api/courses/{id}/enroll", "the memory of this replica", "this process"]) {
     assert.ok(await browser.evaluate(has("entry-result", part)), part + ": " + (await browser.evaluate(text("entry-result"))));
   }
   await looksRight(browser, "entry", (kind) => seen("entry", kind));

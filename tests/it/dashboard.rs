@@ -1,7 +1,7 @@
 //! The dashboard: its page is for everybody and tells nothing, its figures are those of `/metrics`. How it looks is
 //! `tests/dashboard/check`'s, in a browser.
 
-use crate::support::{Answer, Larder, Redis, Replica, Reply, Upstream, eventually};
+use crate::support::{Answer, HOST, Larder, Redis, Replica, Reply, Upstream, eventually};
 
 const ROUTES: &str = "
 routes:
@@ -232,4 +232,25 @@ async fn reasons_rules_and_purging_writes_are_told() {
     let now = &entry["now"];
     assert!(now["purgingRoutes"].as_array().is_some_and(|routes| routes.contains(&by_write)), "{entry}");
     assert!(now["fetchedAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{entry}");
+    assert_eq!((&now["fetchedHere"], &now["replica"]), (&true.into(), &serde_json::Value::Null), "{entry}");
+}
+
+#[tokio::test]
+async fn an_entry_says_whether_this_replica_has_fetched_it() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, "timeout: 5s, replica: one", ROUTES).await;
+    let two = Replica::start(&redis, &upstream, "timeout: 5s, replica: two", ROUTES).await;
+    one.get("/a").await.assert_status(200);
+    eventually("the other replica finds it in Redis", || async {
+        two.get("/a").await.is_hit().then_some(())
+    })
+    .await;
+    for (replica, name) in [(&one, "one"), (&two, "two")] {
+        let entry =
+            replica.admin.get(&format!("/explain?url=http://{HOST}/a")).await.assert_status(200).json();
+        let now = &entry["now"];
+        assert_eq!((&now["replica"], now["stored"] == true), (&name.into(), true), "{entry}");
+        // A miss of the second replica, before Redis had it, is a fetch of its own.
+        assert_eq!(now["fetchedHere"], upstream.count("/a") == 2 || name == "one", "{entry}");
+    }
 }

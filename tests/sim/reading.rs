@@ -247,6 +247,7 @@ impl Replica {
             terms: terms.into(),
             stamp: token.read_version(),
             targets: targets.into(),
+            fetched_here: false,
             found_valid: ValidityCache::default(),
             evaluated_under: Default::default(),
             usage: Default::default(),

@@ -17,6 +17,12 @@ function url(value, host) {
   return { url: value, headers: host ? ["Host: " + host] : [] };
 }
 
+// Values in Redis do not name the replica that wrote them.
+function fetcher(now) {
+  if (now.fetchedHere) return now.replica ? "this replica, " + now.replica : "this process";
+  return "any replica: it was read from Redis" + (now.replica ? " by this one, " + now.replica : "");
+}
+
 function remaining(now) {
   if (now.verdict === "never") return null;
   if (now.ttlSeconds >= 0) return "for " + time(now.ttlSeconds) + " more";
@@ -35,6 +41,7 @@ function stored(now, data) {
     ["Fresh", remaining(now)],
     ["Dropped", "in " + time(now.droppedInSeconds)],
     ["Fetched", [moment(now.fetchedAt, data.at), " at " + new Date(now.fetchedAt).toLocaleTimeString()]],
+    ["Fetched by", fetcher(now)],
     ["Kept in", now.tier === "redis" ? "Redis, for all replicas" : "the memory of this replica"],
     ["Status", String(now.status)],
     ["Size", bytes(now.contentBytes) + " of content, " + bytes(now.weightBytes) + " in memory"],

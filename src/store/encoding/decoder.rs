@@ -48,6 +48,7 @@ pub(super) fn decode_response(
         terms: terms.into(),
         stamp: ReadVersion { epoch, version, time },
         targets: targets.into(),
+        fetched_here: false,
         found_valid: ValidityCache::default(),
         evaluated_under: judged_by,
         usage: Default::default(),

@@ -47,6 +47,7 @@ fn response(body: &'static [u8]) -> StoredEntry {
             time: Timestamp::from_micros(1_763_640_000_000_000),
         },
         targets: vec![Target::Everything.id(), Target::tag("courses").id()].into(),
+        fetched_here: false,
         found_valid: ValidityCache::default(),
         evaluated_under: EvaluatedUnder::new(Fingerprint(0xabc)),
         usage: Default::default(),
@@ -228,7 +229,8 @@ proptest! {
             fields: StoredFields::new(&headers, &tags),
             terms: head.terms,
             targets: head.targets.clone(),
-            found_valid: ValidityCache::default(),
+            fetched_here: false,
+        found_valid: ValidityCache::default(),
             evaluated_under: EvaluatedUnder::new(Fingerprint(0xabc)),
             usage: Default::default(),
             ..*template.head

@@ -36,6 +36,10 @@ impl FetchLocks for TieredStore {
 }
 
 impl ReplicaRegistry for TieredStore {
+    fn replica_name(&self) -> Option<&str> {
+        Some(&self.tiers.replica)
+    }
+
     fn replicas(&self) -> BoxFuture<Result<Vec<ReplicaStatus>, StoreError>> {
         let index = self.tiers.index.clone();
         Box::pin(async move { index.list_replicas().await.map_err(unavailable) })

@@ -43,6 +43,7 @@ pub fn response(fill: &FetchToken, body: &str, tags: &[&str], expires_at: Timest
         terms: Terms { expires_at, ..Terms::unstored(now, now) }.into(),
         stamp: fill.read_version(),
         targets: targets(tags),
+        fetched_here: false,
         found_valid: ValidityCache::default(),
         evaluated_under: Default::default(),
         usage: Default::default(),
