@@ -71,7 +71,8 @@ def listening(command, port, **options):
 @contextlib.contextmanager
 def announcing(command):
     """The URL of a process that prints its port."""
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    command = list(map(str, command))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=WORK)
     try:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:

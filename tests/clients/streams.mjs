@@ -1,4 +1,5 @@
-// Node's clients of streams. Usage: streams.mjs eventsource|ws|grpc URL [slow]
+// Node's clients of streams, and a WebSocket server, which prints its port.
+// Usage: streams.mjs eventsource|ws|grpc URL [slow], or streams.mjs websocket-server
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 
@@ -96,6 +97,22 @@ async function callMethods() {
   peer.close();
 }
 
+/** Echoes messages, and closes when it is told to. */
+function serveWebsockets() {
+  const { WebSocketServer } = load("ws");
+  const options = { host: "127.0.0.1", port: 0, perMessageDeflate: true, maxPayload: 1 << 22 };
+  const server = new WebSocketServer(options, () => console.log(server.address().port));
+  server.on("connection", (socket) => {
+    socket.on("error", () => {});
+    socket.on("message", (data, isBinary) => {
+      if (!isBinary && data.toString() === "close") return socket.close(4000, "asked");
+      socket.send(data, { binary: isBinary });
+    });
+  });
+  return new Promise(() => {});
+}
+
 const play = { eventsource: readEvents, ws: slow ? endAtShutdown : exchangeMessages, grpc: callMethods };
+play["websocket-server"] = serveWebsockets;
 await play[client]();
 process.exit(0);

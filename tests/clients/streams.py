@@ -8,6 +8,7 @@
 import asyncio
 import concurrent.futures
 import hashlib
+import logging
 import os
 import pathlib
 import sys
@@ -26,6 +27,9 @@ def digest(data):
 
 async def serve_websockets():
     from websockets.asyncio.server import serve
+
+    # Invalid frames are a part of the cases.
+    logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
 
     async def echo(socket):
         async for message in socket:
