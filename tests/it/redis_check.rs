@@ -72,6 +72,11 @@ async fn missing_rights_are_named_with_the_command_that_grants_them() {
         (&["-xadd"], "warning", &["+xadd", "GET /purges"]),
         (&["-mget"], "warning", &["+mget"]),
         (&["resetkeys"], "error", &["larder's keys", "~{NAMESPACE}:*"]),
+        (
+            &["resetkeys", "~{larder}:*", "~larder:r5:*", "~larder:lease:*"],
+            "warning",
+            &["larder's keys", "~NAMESPACE:rate:*", "the requests of `rate`"],
+        ),
         (&["resetchannels"], "warning", &["larder's channel", "&NAMESPACE:wake"]),
     ] {
         redis.set_user(rights).await;

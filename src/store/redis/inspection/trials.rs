@@ -7,12 +7,13 @@ use super::super::connection::Admission;
 use super::super::error::RedisError;
 use super::super::failure_reason::{ExplainContext, explain};
 use super::super::scripts::{
-    DEREGISTER, HISTORY, LEASE_END, LEASE_RENEW, LEASE_TAKE, PURGE, REMOVE, REPLACE, REPLICAS, SEEN, SOURCE,
-    SYNC, Script,
+    DEREGISTER, HISTORY, LEASE_END, LEASE_RENEW, LEASE_TAKE, PURGE, RATE, REMOVE, REPLACE, REPLICAS, SEEN,
+    SOURCE, SYNC, Script,
 };
 use super::{COMMAND_TIMEOUT, FindingLevel, Probe, ServerFinding};
 use crate::clock::Timestamp;
 use crate::policy::CacheKey;
+use crate::policy::rate_budget::BudgetId;
 use crate::purge::Target;
 use crate::store::encoding::FORMAT_VERSION;
 
@@ -28,6 +29,7 @@ enum Loss {
     PurgeLog,
     Events,
     WakeUps,
+    Budgets,
 }
 
 /// A command, its arguments, and what needs it. `$index` and the like stand for keys.
@@ -118,7 +120,7 @@ impl<'p> Trials<'p> {
     }
 
     fn fill_in(&self, word: &str) -> String {
-        let [index, journal, source, response, staged, lease, _] = list_keys(self.probe);
+        let [index, journal, source, response, staged, lease, ..] = list_keys(self.probe);
         match word {
             "$index" => index,
             "$journal" => journal,
@@ -133,7 +135,7 @@ impl<'p> Trials<'p> {
     }
 
     async fn run_scripts(&mut self) {
-        let [index, journal, source, response, staged, lease, seen] = list_keys(self.probe);
+        let [index, journal, source, response, staged, lease, seen, budget] = list_keys(self.probe);
         let former = [&self.probe.keys.former_index, &self.probe.keys.former_replicas];
         let on_index = [&index, former[0], former[1]];
         self.run_script("sync", &SYNC, &on_index, &self.index_args(&[]), Loss::Sharing).await;
@@ -168,6 +170,8 @@ impl<'p> Trials<'p> {
         let read = args(&["check", "", "", "0", "0", "1000"]);
         self.run_script("source", &SOURCE, &[&source], &read, Loss::Events).await;
         self.run_script("seen", &SEEN, &[&seen], &args(&["1000"]), Loss::Events).await;
+        // A request of 1 ms, of a budget of 10 ms.
+        self.run_script("rate", &RATE, &[&budget], &args(&["1000", "10000"]), Loss::Budgets).await;
     }
 
     /// The arguments of `begin.lua` for a caller that is not on the roll, and more.
@@ -217,8 +221,8 @@ impl<'p> Trials<'p> {
 }
 
 /// The keys of an inspection, in the patterns of the smallest ACL: index, journal, source, response, staged value, lease,
-/// and seen event.
-pub(super) fn list_keys(probe: &Probe) -> [String; 7] {
+/// seen event, and budget.
+pub(super) fn list_keys(probe: &Probe) -> [String; 8] {
     let (keys, mut key) = (&probe.keys, [0; 32]);
     key[..16].copy_from_slice(&probe.id);
     let (key, id) = (CacheKey(key), crate::hex::encode(&probe.id));
@@ -230,6 +234,7 @@ pub(super) fn list_keys(probe: &Probe) -> [String; 7] {
         keys.staged_value(&key, "check"),
         keys.lease(&key),
         keys.seen(&format!("check:{id}")),
+        keys.rate(&BudgetId { hash: probe.id, is_inventable: false }),
     ]
 }
 
@@ -321,7 +326,7 @@ impl Refusal {
             "key" => (
                 "the Redis user may not use larder's keys".to_owned(),
                 Some(format!(
-                    "ACL SETUSER … ~{{NAMESPACE}}:* ~NAMESPACE:r{FORMAT_VERSION}:* ~NAMESPACE:lease:*"
+                    "ACL SETUSER … ~{{NAMESPACE}}:* ~NAMESPACE:r{FORMAT_VERSION}:* ~NAMESPACE:lease:* ~NAMESPACE:rate:*"
                 )),
             ),
             "channel" => (
@@ -343,7 +348,7 @@ impl Loss {
     fn level(self) -> FindingLevel {
         match self {
             Loss::Sharing => FindingLevel::Error,
-            Loss::Batching | Loss::Leases | Loss::PurgeLog | Loss::Events | Loss::WakeUps => {
+            Loss::Batching | Loss::Leases | Loss::PurgeLog | Loss::Events | Loss::WakeUps | Loss::Budgets => {
                 FindingLevel::Warning
             }
         }
@@ -357,6 +362,7 @@ impl Loss {
             Loss::PurgeLog => "`GET /purges`, `GET /replicas` or `Purge-Wait` do not work",
             Loss::Events => "events from this Redis do not work",
             Loss::WakeUps => "purges of other replicas are noticed later",
+            Loss::Budgets => "each replica counts the requests of `rate` for itself",
         }
     }
 }
