@@ -6,7 +6,7 @@ use super::diagnostics::Diagnostics;
 use super::fields::{Fields, expand_short_form};
 use super::keys::Reader;
 use super::limits::{CLIENT_SHARE, ClientShare};
-use super::scalars::{BOOLEAN, COUNT, POSITIVE_DURATION, SIZE, is_off, parsed, words};
+use super::scalars::{BOOLEAN, COUNT, POSITIVE_DURATION, POSITIVE_SIZE, SIZE, is_off, parsed, words};
 use super::section::{Kind, OFF};
 use super::settings::{Settings, settings};
 use super::upstream_tls::{UPSTREAM_TLS, UpstreamTlsSettings};
@@ -40,9 +40,11 @@ settings! {
         buffer_requests: u64 = SIZE, default "64KiB";
         /// How long a request waits for a connection, in order of arrival, before it is answered 503.
         queue_timeout: Duration = POSITIVE_DURATION, default "2s";
-        /// Maximum number of fields in a response's header section; more are answered 502, and so is a section of more than
-        /// 128 KiB.
+        /// Maximum number of fields in a response's header section; more are answered 502.
         header_count: usize = COUNT, default "512";
+        /// Maximum size of a response's header section, from `8KiB` to `1MiB`; a larger one is answered 502, though over HTTP/1.1
+        /// up to twice as much may pass. The content is read ahead by as much for a client that reads slowly.
+        header_bytes: usize = HEADER_BYTES, default "128KiB";
         /// `Expect: 100-continue` of an HTTP/1.1 client. `answer`: larder answers 100 when it reads the content; `forward`: the
         /// upstream answers, by HTTP/1.1, and the content is sent after its 100, or after a second.
         forwards_expect as "expect": bool = EXPECT, default "answer";
@@ -124,3 +126,17 @@ const HOST: Reader<UpstreamHost> =
             name => authority(name).map(UpstreamHost::Set),
         })
     });
+
+const HEADER_BYTES: Reader<usize> = Reader::new(Kind::Size, |node, diagnostics| {
+    let bytes = POSITIVE_SIZE.read(node, diagnostics)?;
+    match usize::try_from(bytes) {
+        // hyper's parser needs 8 KiB.
+        Ok(bytes @ 8192..=1_048_576) => Some(bytes),
+        _ => {
+            diagnostics
+                .error(node.location, "the size of a response's header section must be between 8KiB and 1MiB")
+                .help("write `128KiB`");
+            None
+        }
+    }
+});

@@ -27,8 +27,14 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Connector {
     target: ConnectTarget,
     timeout: Duration,
-    /// Maximum number of fields of a response.
-    pub header_count: usize,
+    pub header_limits: HeaderLimits,
+}
+
+/// Limits on the header section of a response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeaderLimits {
+    pub count: usize,
+    pub bytes: usize,
 }
 
 #[derive(Clone)]
@@ -49,7 +55,8 @@ impl Connector {
                 ConnectTarget::Tcp { origin, address: None, tls: Some(tls) }
             }
         };
-        Ok(Self { target, timeout: settings.connect_timeout, header_count: settings.header_count })
+        let header_limits = HeaderLimits { count: settings.header_count, bytes: settings.header_bytes };
+        Ok(Self { target, timeout: settings.connect_timeout, header_limits })
     }
 
     /// The same, to this address of the name, or to the one that it has at the time.
@@ -58,7 +65,7 @@ impl Connector {
         if let ConnectTarget::Tcp { address, .. } = &mut target {
             *address = to;
         }
-        Self { target, timeout: self.timeout, header_count: self.header_count }
+        Self { target, timeout: self.timeout, header_limits: self.header_limits }
     }
 
     /// Connects, and returns the version of HTTP that the connection speaks.

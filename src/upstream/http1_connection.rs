@@ -19,15 +19,11 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::connect::{ConnectionStats, UpstreamStream};
+use super::connect::{ConnectionStats, HeaderLimits, UpstreamStream};
 use super::request_body::RequestBody;
 
 /// The connection and its user may wake each other this often before other tasks run.
 const MAX_POLLS_PER_WAKE: usize = 8;
-
-/// Bytes of a response that are read at once: each response that waits for its reader keeps so many. It bounds a header
-/// section, too.
-pub(super) const MAX_HEADER_SECTION_BYTES: usize = 128 * 1024;
 
 /// A connection that was idle for less is taken to be open. Under load the check would cost a system call a request.
 const UNCHECKED_IDLE_TIME: Duration = Duration::from_millis(10);
@@ -47,16 +43,16 @@ pub(super) struct Http1Connection {
 
 impl Http1Connection {
     /// Performs the handshake. `idle` is notified of events while the connection has no user.
-    /// `header_count`: the maximum number of fields of a response.
     pub(super) async fn new(
         stream: TokioIo<UpstreamStream>,
-        header_count: usize,
+        limits: HeaderLimits,
         idle: Arc<Notify>,
     ) -> hyper::Result<Self> {
         let stats = stream.inner().stats();
         let (sender, connection) = Builder::new()
-            .max_headers(header_count)
-            .max_buf_size(MAX_HEADER_SECTION_BYTES)
+            .max_headers(limits.count)
+            // Content is read in parts of this size, too: a response that waits for its reader keeps one.
+            .max_buf_size(limits.bytes)
             // RFC 9112 §5.1: a proxy removes white space before the colon from a response.
             .allow_spaces_after_header_name_in_responses(true)
             .handshake(stream)

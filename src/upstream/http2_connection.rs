@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::UpstreamError;
-use super::connect::UpstreamStream;
+use super::connect::{HeaderLimits, UpstreamStream};
 use super::request_body::RequestBody;
 
 /// The interval of PING frames, which find a connection that the network has dropped.
@@ -30,18 +30,15 @@ const MAX_STREAMS: usize = 100;
 /// hyper's limit on streams until the upstream has sent its own, which is smaller than 2^32 or has no bound.
 const UNKNOWN_STREAMS: usize = usize::MAX - 1;
 
-/// Bytes of the header section of a response, as over HTTP/1.1.
-const MAX_HEADER_BYTES: usize = 128 * 1024;
-
-/// Bytes of a header section that are decoded (RFC 9113 §6.5.2). h2 reports a longer one as if it were malformed.
-const MAX_DECODED_HEADER_BYTES: u32 = 512 * 1024;
+/// A header section of so many times its limit is decoded (RFC 9113 §6.5.2). h2 reports a longer one as if it were
+/// malformed.
+const DECODED_FACTOR: usize = 4;
 
 #[derive(Clone)]
 pub(super) struct Http2Connection {
     sender: SendRequest<RequestBody>,
     usage: Arc<StreamUsage>,
-    /// Maximum number of fields of a response.
-    header_count: usize,
+    limits: HeaderLimits,
 }
 
 struct StreamUsage {
@@ -84,10 +81,10 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for ConnectionExecuto
 
 impl Http2Connection {
     /// Performs the handshake. Drops `until_settings` when the upstream has said how many streams it allows, or the
-    /// connection has ended. `header_count`: the maximum number of fields of a response.
+    /// connection has ended.
     pub(super) async fn new<T: Send + 'static>(
         stream: TokioIo<UpstreamStream>,
-        header_count: usize,
+        limits: HeaderLimits,
         until_settings: T,
     ) -> hyper::Result<Self> {
         let polled = Arc::new(Notify::new());
@@ -96,7 +93,7 @@ impl Http2Connection {
             .keep_alive_interval(PING_INTERVAL)
             .adaptive_window(true)
             .initial_max_send_streams(UNKNOWN_STREAMS)
-            .max_header_list_size(MAX_DECODED_HEADER_BYTES)
+            .max_header_list_size(u32::try_from(limits.bytes * DECODED_FACTOR).unwrap_or(u32::MAX))
             .handshake(stream)
             .await?;
         let usage = Arc::new(StreamUsage {
@@ -104,7 +101,7 @@ impl Http2Connection {
             allowed: AtomicUsize::new(0),
             last_used: Mutex::new(Instant::now()),
         });
-        let this = Self { sender, usage: usage.clone(), header_count };
+        let this = Self { sender, usage: usage.clone(), limits };
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             while connection.current_max_send_streams() == UNKNOWN_STREAMS {
@@ -162,7 +159,7 @@ impl Http2Connection {
     /// The header section of a response is larger than one over HTTP/1.1 may be.
     pub(super) fn check_size(&self, headers: &HeaderMap) -> Result<(), UpstreamError> {
         let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-        match headers.len() > self.header_count || bytes.sum::<usize>() > MAX_HEADER_BYTES {
+        match headers.len() > self.limits.count || bytes.sum::<usize>() > self.limits.bytes {
             true => Err(UpstreamError::HeaderTooLarge),
             false => Ok(()),
         }

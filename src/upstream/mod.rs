@@ -58,7 +58,6 @@ use failure::{SendFailure, advice_on_alert, describe_reset};
 pub(crate) use framing::StrayContent;
 use framing::{frame_content, normalize_framing};
 pub(crate) use held_content::CapturedBody;
-use http1_connection::MAX_HEADER_SECTION_BYTES;
 use instance::Instance;
 use pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
 use protocols::Protocols;
@@ -112,9 +111,8 @@ pub(crate) enum UpstreamError {
     #[error("the upstream's answer is not valid HTTP: {0}")]
     Invalid(String),
     #[error(
-        "the upstream's header section has more fields than larder takes (`upstream.header_count`), or more than {} KiB in \
-         all, which is fixed",
-        MAX_HEADER_SECTION_BYTES / 1024
+        "the upstream's header section is larger than larder takes: it has more fields than `upstream.header_count`, or more \
+         bytes than `upstream.header_bytes`"
     )]
     HeaderTooLarge,
     #[error("the client stopped sending its request")]

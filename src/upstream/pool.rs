@@ -167,15 +167,15 @@ impl ConnectionPool {
                 });
             }
         };
-        let header_count = self.connector.header_count;
+        let limits = self.connector.header_limits;
         if protocols == Protocols::Http2 {
             self.chose_http1.store(negotiated == Protocols::Http1, Ordering::Relaxed);
         }
         if negotiated == Protocols::Http1 {
-            let connection = Http1Connection::new(stream, header_count, self.idle_event.clone()).await?;
+            let connection = Http1Connection::new(stream, limits, self.idle_event.clone()).await?;
             return Ok(Checkout::Http1 { connection: Box::new(connection), idle: None });
         }
-        let connection = Http2Connection::new(stream, header_count, attempt).await?;
+        let connection = Http2Connection::new(stream, limits, attempt).await?;
         let stream = connection.reserve_first();
         let mut connections = self.connections.lock();
         connections.http2.retain(|connection| connection.is_reusable(self.idle_timeout));

@@ -329,6 +329,17 @@ fn tracing_names_a_collector() {
 }
 
 #[test]
+fn the_header_section_of_a_response_has_bounds() {
+    assert_eq!(right("").upstream.header_bytes, 128 << 10);
+    let with = |size: &str| parse(&format!("upstream: {{url: http://a, header_bytes: {size}}}"));
+    assert_eq!(with("1MiB").expect("a size").upstream.header_bytes, 1 << 20);
+    for wrong in ["8191", "2MiB"] {
+        let errors = with(wrong).expect_err(wrong).to_string();
+        assert!(errors.contains("between 8KiB and 1MiB") && errors.contains("`128KiB`"), "{errors}");
+    }
+}
+
+#[test]
 fn sizes_and_networks_that_can_not_be_meant_are_warnings() {
     for (more, expected) in [
         ("store: {memory: 1KiB}\nroutes: [{path: /a, ttl: 1m}]", &["larger than `store.memory`"][..]),
