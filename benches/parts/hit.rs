@@ -62,7 +62,7 @@ const PARTS: [(&str, Part); 10] = [
         black_box(scene.store.validity(&case.stored.stamp, &case.stored.targets));
     }),
     ("whether it may be used", |scene, case| {
-        black_box(assess(&case.stored, &scene.lookup(case), &case.request(), false, scene.now));
+        black_box(assess(&case.stored, &scene.lookup(case), &case.request(), None, scene.now));
     }),
     ("its fields, with `Age`", |_, case| {
         black_box(case.stored.fields.with_age(HeaderValue::from_static("7")));

@@ -219,10 +219,10 @@ fn describe_stored(
 ) -> Value {
     let (head, now) = (&response.head, state.clock.now());
     let Some(seen) = seen else { return json!({"stored": false}) };
-    let soft_purged = seen.validity == Validity::Stale;
+    let soft_purged = seen.validity.soft_purged();
     let validity = match seen.validity {
         Validity::Valid => "valid",
-        Validity::Stale => "stale",
+        Validity::Stale { .. } => "stale",
         Validity::Dead => "purged",
     };
     let judged = explainer.reuse(question, head, soft_purged);

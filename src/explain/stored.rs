@@ -1,6 +1,7 @@
 //! Inspects what is stored for a request, for `larder explain --now`.
 
 use super::{ExplainRequest, Explainer};
+use crate::clock::Timestamp;
 use crate::policy::classify::{CacheLookup, Classification, look_up_shared_part};
 use crate::policy::compression::expected_variant;
 use crate::policy::on_miss::requires_upstream;
@@ -35,7 +36,7 @@ impl Explainer<'_> {
         &self,
         input: &ExplainRequest,
         stored: &StoredHead,
-        soft_purged: bool,
+        soft_purged: Option<Timestamp>,
     ) -> Option<Reuse> {
         self.with_lookup(input, |lookup, request| {
             let reuse = assess(stored, &lookup.with_key(stored.key), request, soft_purged, self.now);

@@ -24,7 +24,7 @@ fn check(then: Route, now: Route, status: u16, response: &str, expected: Reuse) 
     for judged_by in [EvaluatedUnder::new(then.lifetime_fingerprint), EvaluatedUnder::default()] {
         head.evaluated_under = judged_by;
         let request = request(&Method::GET, &fields);
-        let found = assess(&head, &lookup(&now, Caller::InKey), &request, false, NOW.plus(secs(20)));
+        let found = assess(&head, &lookup(&now, Caller::InKey), &request, None, NOW.plus(secs(20)));
         assert_eq!(found, expected, "{response}");
     }
 }
@@ -60,7 +60,7 @@ fn a_silent_source_limits_hits_to_the_fallback_ttl() {
         let head = stored("", store(&now, 200, "").expect("storable"));
         let fields = HeaderMap::new();
         let lookup = CacheLookup { fallback_ttl: fallback.map(secs), ..lookup(&now, Caller::InKey) };
-        let found = assess(&head, &lookup, &request(&Method::GET, &fields), false, NOW.plus(secs(after)));
+        let found = assess(&head, &lookup, &request(&Method::GET, &fields), None, NOW.plus(secs(after)));
         assert_eq!(found, expected, "{ttl:?} {fallback:?} {after}");
     }
 }
@@ -76,7 +76,7 @@ fn the_fallback_counts_from_when_a_response_came() {
         (29, Reuse::Fresh { age: secs(39), ttl: 1 }),
         (30, Reuse::Validate { age: secs(40), ttl: 0, if_error: false }),
     ] {
-        let found = assess(&head, &lookup, &request(&Method::GET, &fields), false, NOW.plus(secs(after)));
+        let found = assess(&head, &lookup, &request(&Method::GET, &fields), None, NOW.plus(secs(after)));
         assert_eq!(found, expected, "{after}");
     }
 }

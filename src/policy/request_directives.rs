@@ -72,7 +72,7 @@ mod tests {
             &stored("", response),
             &lookup(&route, Caller::InKey),
             &request,
-            soft_purged,
+            soft_purged.then_some(NOW),
             NOW.plus(secs(after)),
         ) {
             Reuse::Fresh { .. } => "fresh",

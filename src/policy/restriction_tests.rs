@@ -166,7 +166,13 @@ impl Case {
             (headers(&format!("Cache-Control: {}", self.asked)), Arc::new(self.route.clone()));
         let request = request(&Method::GET, &fields);
         let head = stored("", *terms);
-        match assess(&head, &lookup(&route, self.asks), &request, self.soft_purged, NOW.plus(self.after)) {
+        match assess(
+            &head,
+            &lookup(&route, self.asks),
+            &request,
+            self.soft_purged.then_some(NOW),
+            NOW.plus(self.after),
+        ) {
             Reuse::Fresh { .. } => 3,
             Reuse::StaleWhileRevalidate { .. } | Reuse::StaleOnRequest { .. } => 2,
             Reuse::Validate { if_error: true, .. } => 1,

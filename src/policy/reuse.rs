@@ -69,15 +69,15 @@ impl Reuse {
     }
 }
 
-/// Follows the order of §4. `lookup.key` is the key of the request or of its variant. `soft_purged`: the response
-/// counts as stale.
+/// Follows the order of §4. `lookup.key` is the key of the request or of its variant. `soft_purged`: since when the response
+/// counts as stale because of a soft purge.
 ///
 /// Directives of the request (§5.2.1) come last, on routes that honour them.
 pub fn assess(
     stored: &StoredHead,
     lookup: &CacheLookup<'_>,
     request: &RequestHead<'_>,
-    soft_purged: bool,
+    soft_purged: Option<Timestamp>,
     now: Timestamp,
 ) -> Reuse {
     // "the presented target URI and that of the stored response match"; "the request method associated with the
@@ -97,14 +97,21 @@ pub fn assess(
 
     let found = assess_stored(&terms, lookup, soft_purged, now);
     match honored_directives(lookup.route, request.headers) {
-        // The staleness after a soft purge is unknown, so `max-stale` does not cover it.
-        Some(directives) if !soft_purged => apply_request_directives(found, &directives, &terms, now),
+        // The content may have changed, so `max-stale` does not cover it.
+        Some(directives) if soft_purged.is_none() => {
+            apply_request_directives(found, &directives, &terms, now)
+        }
         _ => found,
     }
 }
 
 /// The assessment without the request's directives.
-fn assess_stored(terms: &Terms, lookup: &CacheLookup<'_>, soft_purged: bool, now: Timestamp) -> Reuse {
+fn assess_stored(
+    terms: &Terms,
+    lookup: &CacheLookup<'_>,
+    soft_purged: Option<Timestamp>,
+    now: Timestamp,
+) -> Reuse {
     // §3.5 also applies to a response that was fetched without credentials.
     if !lookup.caller.is_in_key() && !terms.open_to_credentials {
         return Reuse::No(MissReason::OtherCaller);
@@ -118,9 +125,9 @@ fn assess_stored(terms: &Terms, lookup: &CacheLookup<'_>, soft_purged: bool, now
         return Reuse::No(MissReason::Expired);
     }
 
-    let is_fresh = terms.is_fresh(now) && !soft_purged;
+    let is_fresh = terms.is_fresh(now) && soft_purged.is_none();
     let age = terms.age(now);
-    let ttl = if soft_purged { terms.ttl(now).min(0) } else { terms.ttl(now) };
+    let ttl = if soft_purged.is_some() { terms.ttl(now).min(0) } else { terms.ttl(now) };
 
     // "the stored response does not contain the no-cache directive, unless it is successfully validated".
     if terms.always_validate {
@@ -133,8 +140,12 @@ fn assess_stored(terms: &Terms, lookup: &CacheLookup<'_>, soft_purged: bool, now
     }
 
     // "… allowed to be served stale (§4.2.4)": RFC 5861 §3 and §4. must-revalidate has closed the windows when the
-    // response was stored. The time of a soft purge is unknown here, so the windows are measured by age.
-    let is_within = |window: Duration| !window.is_zero() && terms.is_within_stale_window(window, now);
+    // response was stored. A soft purge begins them, if the end of freshness has not before.
+    let is_within = |window: Duration| {
+        !window.is_zero()
+            && terms.is_within_stale_window(window, now)
+            && soft_purged.is_none_or(|since| now.since(since) < window)
+    };
     if is_within(terms.stale_while_revalidate) {
         return Reuse::StaleWhileRevalidate { age, ttl };
     }

@@ -11,7 +11,13 @@ use crate::stored_response::Terms;
 fn assess_at(terms: Terms, seconds: u64, soft_purged: bool) -> Reuse {
     let (fields, route) = (HeaderMap::new(), Arc::new(route()));
     let request = request(&Method::GET, &fields);
-    assess(&stored("", terms), &lookup(&route, Caller::InKey), &request, soft_purged, NOW.plus(secs(seconds)))
+    assess(
+        &stored("", terms),
+        &lookup(&route, Caller::InKey),
+        &request,
+        soft_purged.then_some(NOW),
+        NOW.plus(secs(seconds)),
+    )
 }
 
 fn check(terms: &Terms, seconds: u64, expected: Reuse) {
@@ -81,9 +87,21 @@ fn no_cache_is_validated_while_fresh_and_on_error() {
 }
 
 #[test]
-fn a_soft_purge_makes_stale_and_keeps_the_windows() {
-    assert_eq!(assess_at(with_windows(), 0, true), while_revalidate(0, 0));
-    assert_eq!(assess_at(with_windows(), 75, true), validate(75, -15, true));
+fn a_soft_purge_makes_stale_and_begins_the_windows() {
+    for (seconds, expected) in [
+        (0, while_revalidate(0, 0)),
+        (9, while_revalidate(9, 0)),
+        (10, validate(10, 0, true)),
+        (19, validate(19, 0, true)),
+        (20, validate(20, 0, false)),
+        (75, validate(75, -15, false)),
+    ] {
+        assert_eq!(assess_at(with_windows(), seconds, true), expected, "{seconds}");
+    }
+    // The end of freshness has begun them before.
+    let wide = Terms { stale_while_revalidate: secs(30), initial_age: secs(80), ..terms() };
+    assert_eq!(assess_at(wide, 9, true), while_revalidate(89, -29));
+    assert_eq!(assess_at(wide, 10, true), validate(90, -30, false));
     assert_eq!(assess_at(terms(), 0, true), validate(0, 0, false));
     let on_error = Terms { stale_if_error: secs(20), ..terms() };
     assert_eq!(assess_at(on_error, 0, true), validate(0, 0, true));
@@ -99,7 +117,7 @@ fn credentialed_requests_get_responses_marked_shared_only() {
     ] {
         let stored = stored("", Terms { open_to_credentials, ..terms() });
         let request = request(&Method::GET, &fields);
-        assert_eq!(assess(&stored, &lookup(&route, caller), &request, false, NOW), expected, "{caller:?}");
+        assert_eq!(assess(&stored, &lookup(&route, caller), &request, None, NOW), expected, "{caller:?}");
     }
 }
 
@@ -112,7 +130,7 @@ fn under_another_key_or_other_rules_nothing_is_reused() {
     let stored = stored("", terms());
     let other_key = CacheLookup { key: CacheKey([8; 32]), ..lookup(&same_rules, Caller::InKey) };
     for lookup in [lookup(&other_rules, Caller::InKey), other_key] {
-        assert_eq!(assess(&stored, &lookup, &request, false, NOW), Reuse::No(MissReason::OtherRules));
+        assert_eq!(assess(&stored, &lookup, &request, None, NOW), Reuse::No(MissReason::OtherRules));
     }
     assert_eq!(stored.key, KEY);
 }

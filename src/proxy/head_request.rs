@@ -48,7 +48,8 @@ pub(super) async fn forward_head(
     // HEAD tells nothing of the content, so it does not bring a soft-purged response back.
     let stale = miss.stale.as_ref().filter(|stale| {
         let stored = &stale.response;
-        !stale.soft_purged && is_freshened_by_head(&stored.head, stored.body.len() as u64, status, headers)
+        stale.soft_purged.is_none()
+            && is_freshened_by_head(&stored.head, stored.body.len() as u64, status, headers)
     });
     let is_stored = match stale {
         Some(stale) => fetch.freshen_by_head(stale, headers, times).await,

@@ -62,7 +62,8 @@ pub(super) struct Cursor {
 /// A stored response that was found for the request.
 struct Found {
     stored: StoredResponse,
-    soft_purged: bool,
+    /// When a soft purge named it.
+    soft_purged: Option<Timestamp>,
     /// It is not served stale any more.
     is_withdrawn: bool,
 }
@@ -89,7 +90,8 @@ pub(super) struct Miss {
 #[derive(Clone)]
 pub(super) struct StaleResponse {
     pub response: StoredResponse,
-    pub soft_purged: bool,
+    /// When a soft purge named it.
+    pub soft_purged: Option<Timestamp>,
     /// It may be served if the upstream fails (RFC 5861 §4).
     pub if_error: bool,
 }
@@ -236,7 +238,7 @@ impl CacheRequest<'_> {
     pub(super) fn is_reusable(&self, response: &StoredHead, validity: Validity, joined: CacheKey) -> bool {
         let soft_purged = match validity {
             Validity::Dead => return false,
-            validity => validity == Validity::Stale,
+            validity => validity.soft_purged(),
         };
         let now = self.worker.proxy.clock.now();
         // A variant's key was made of this request's own fields.
@@ -246,7 +248,7 @@ impl CacheRequest<'_> {
         match reuse {
             Reuse::Fresh { .. } => true,
             // It may be served stale at once, and was fetched for this very moment.
-            Reuse::StaleWhileRevalidate { .. } => !soft_purged,
+            Reuse::StaleWhileRevalidate { .. } => soft_purged.is_none(),
             _ => false,
         }
     }
@@ -279,7 +281,7 @@ impl Miss {
 
 impl Found {
     /// A response that is used only if it is fresh.
-    fn fresh_only(stored: StoredResponse, soft_purged: bool) -> Self {
+    fn fresh_only(stored: StoredResponse, soft_purged: Option<Timestamp>) -> Self {
         Self { stored, soft_purged, is_withdrawn: false }
     }
 }
@@ -291,7 +293,7 @@ impl LookupOutcome {
             LookupOutcome::Stale(_, miss) | LookupOutcome::Miss(miss) => miss,
             LookupOutcome::Fresh(CacheHit { stored, .. }) => {
                 let key = stored.head.key;
-                let stale = Some(StaleResponse { response: stored, soft_purged: false, if_error: false });
+                let stale = Some(StaleResponse { response: stored, soft_purged: None, if_error: false });
                 Miss { key, fwd: Fwd::Request, reason: None, stale }
             }
         }
@@ -358,7 +360,7 @@ impl StaleResponse {
         let head = &self.response.head;
         match store.validity(&head.stamp, &head.targets) {
             Validity::Dead => None,
-            validity => Some(Self { soft_purged: validity == Validity::Stale, ..self.clone() }),
+            validity => Some(Self { soft_purged: validity.soft_purged(), ..self.clone() }),
         }
     }
 }

@@ -259,7 +259,7 @@ impl Index {
         if self.folded_rules.version > read.version || self.folded_rules.until > read.time {
             return Validity::Dead;
         }
-        let mut validity = Validity::Valid;
+        let mut soft_purged: Option<PurgeVersion> = None;
         for id in self.reached_by(targets) {
             let record = self.records.get(id).copied().unwrap_or_default();
             if record.hard > read.version
@@ -269,10 +269,13 @@ impl Index {
                 return Validity::Dead;
             }
             if record.soft > read.version {
-                validity = Validity::Stale;
+                soft_purged = Some(soft_purged.map_or(record.soft, |first| first.min(record.soft)));
             }
         }
-        validity
+        match soft_purged {
+            Some(PurgeVersion(at)) => Validity::Stale { since: Timestamp::from_micros(at) },
+            None => Validity::Valid,
+        }
     }
 
     /// The last purge after `read` that names one of `targets`, or the end of its doubt, as far as it is on record.

@@ -171,7 +171,20 @@ pub enum Validity {
     /// It may be served.
     Valid,
     /// A soft purge names it: it counts as stale.
-    Stale,
+    Stale {
+        /// When it was purged.
+        since: Timestamp,
+    },
     /// A hard purge names it, it is in doubt, or its epoch is over. It is never served again.
     Dead,
+}
+
+impl Validity {
+    /// When a soft purge named it.
+    pub(crate) fn soft_purged(self) -> Option<Timestamp> {
+        match self {
+            Validity::Stale { since } => Some(since),
+            Validity::Valid | Validity::Dead => None,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::BoxFuture;
+use crate::clock::Timestamp;
 use crate::policy::CacheKey;
 use crate::purge::{PurgeVersion, PurgeView, ReadVersion, TargetId, Validity};
 use crate::stored_response::StoredEntry;
@@ -29,14 +30,14 @@ impl GetResult {
 pub struct ValidEntry {
     /// The stored response, or its variants.
     pub stored: StoredEntry,
-    /// A soft purge names it: it counts as stale.
-    pub soft_purged: bool,
+    /// When a soft purge named it: it counts as stale since then.
+    pub soft_purged: Option<Timestamp>,
 }
 
 impl ValidEntry {
     /// `None` if `validity` is `Dead`.
     pub(crate) fn new(stored: StoredEntry, validity: Validity) -> Option<Self> {
-        let soft_purged = validity == Validity::Stale;
+        let soft_purged = validity.soft_purged();
         (validity != Validity::Dead).then_some(Self { stored, soft_purged })
     }
 }

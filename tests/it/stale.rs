@@ -158,6 +158,31 @@ async fn what_was_purged_softly_counts_as_stale() {
     larder.get("/sie").await.assert_status(200).assert_text("GET /sie #2").assert_detail("stale-if-error");
 }
 
+#[tokio::test]
+async fn the_windows_begin_with_a_soft_purge() {
+    let upstream = Upstream::start();
+    let routes = "routes: [{path: /a, ttl: 1h, stale_while_revalidate: 30s, stale_if_error: 2m}]";
+    let larder = Larder::with(routes, &upstream);
+    for (seconds, nth, is_served_stale) in [(29, 1, true), (30, 2, false)] {
+        larder.get("/a").await.assert_text(&format!("GET /a #{nth}"));
+        larder.request("PURGE", "/a").header("purge-mode", "soft").await.assert_status(200);
+        larder.after(seconds);
+        let first = larder.get("/a").await;
+        assert_eq!(first.is_hit(), is_served_stale, "{seconds}");
+        upstream.has_received("/a", nth + 1).await;
+        eventually("it is renewed", || async {
+            (larder.get("/a").await.text() == format!("GET /a #{}", nth + 1)).then_some(())
+        })
+        .await;
+    }
+    larder.request("PURGE", "/a").header("purge-mode", "soft").await.assert_status(200);
+    upstream.on("/a", Answer::status(500));
+    for (seconds, status) in [(119, 200), (1, 500)] {
+        larder.after(seconds);
+        larder.get("/a").await.assert_status(status);
+    }
+}
+
 /// The window of a route is for responses that were fresh once: `max-age=0` asks for validation at once.
 #[tokio::test]
 async fn a_lifetime_of_zero_opens_no_window_of_the_route() {

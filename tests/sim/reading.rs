@@ -145,7 +145,7 @@ impl Replica {
         let StoredEntry::Response(response) = found.stored else { return None };
         let terms = response.head.terms();
         let age = self.clock.now().since(terms.received_at);
-        Some((response, age < terms.freshness_lifetime && !found.soft_purged))
+        Some((response, age < terms.freshness_lifetime && found.soft_purged.is_none()))
     }
 
     async fn fetch_under_lease(
@@ -213,7 +213,7 @@ impl Replica {
         let entry = self.entry((resource, rules), &token, &body, targets.to_vec(), times);
         let is_outdated = self.store.get_local(&key(resource)).is_some_and(|found| match found.stored {
             StoredEntry::Response(stored) => {
-                !found.soft_purged && stored.head.terms().requested_at > requested_at
+                found.soft_purged.is_none() && stored.head.terms().requested_at > requested_at
             }
             StoredEntry::Variants(_) => false,
         });

@@ -78,7 +78,7 @@ fn is_outdated(target: &FetchTarget, token: &FetchToken, head: &StoredHead) -> b
     let present = target.proxy().store.get_local(token.key());
     present.is_some_and(|present| match present.stored {
         StoredEntry::Response(stored) => {
-            !present.soft_purged && stored.head.terms().requested_at > head.terms().requested_at
+            present.soft_purged.is_none() && stored.head.terms().requested_at > head.terms().requested_at
         }
         StoredEntry::Variants(_) => false,
     })

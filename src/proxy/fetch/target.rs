@@ -176,14 +176,14 @@ impl FetchTarget {
         };
         let condition = build_conditional_fields(&stale.response.head);
         // A soft-purged response is freshened only if its content is known to be the present one.
-        if condition.is_empty() || (stale.soft_purged && !condition.contains_key(IF_NONE_MATCH)) {
+        if condition.is_empty() || (stale.soft_purged.is_some() && !condition.contains_key(IF_NONE_MATCH)) {
             return self.send_unconditional().await;
         }
         let response = self.send(condition).await?;
         match evaluate_validation(&stale.response.head, response.status, &response.headers) {
             // It may have expired while the upstream was asked.
             ValidationResult::Freshened { strong }
-                if stale.is_usable(response.times.received_at) && (strong || !stale.soft_purged) =>
+                if stale.is_usable(response.times.received_at) && (strong || stale.soft_purged.is_none()) =>
             {
                 Ok(Fetched::NotModified { update: response, stale: stale.clone(), strong })
             }
