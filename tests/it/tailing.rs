@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::support::{Client, Command, Larder, Process, Scratch, Upstream, eventually};
+use crate::support::{Client, Command, Larder, Process, Scratch, Upstream, eventually, with_deadline};
 
 const ROUTES: &str = "routes: [{path: /a, name: things, ttl: 60s}, {path: '/b/{id}', ttl: 60s}]";
 
@@ -82,6 +82,14 @@ async fn tail_prints_a_line_for_each_and_ends_with_its_reader() {
         }
     })
     .await;
+}
+
+/// Closes the first connection of each of the two that wait for larder.
+async fn fail_an_attempt_of_each(admin: &Client) {
+    let listener = tokio::net::TcpListener::bind(admin.address()).await.expect("larder has left the port");
+    for _ in 0..2 {
+        drop(with_deadline("an attempt to connect", listener.accept()).await.expect("a connection"));
+    }
 }
 
 const TOKEN: &str = "Bearer the-token-of-somebody";
@@ -187,6 +195,7 @@ async fn tail_goes_on_after_larder_was_restarted_and_says_so() {
         lines.push(tail.next(async || ()).await);
     }
     text.says("waiting for larder to come back").await;
+    fail_an_attempt_of_each(&admin).await;
     let scratch = Scratch::new();
     let yaml = format!(
         "listen: {proxy}\nadmin: {{listen: \"{}\"}}\nupstream: {}\n{ROUTES}",

@@ -37,8 +37,9 @@ async fn counters_of_all_replicas_are_one_table() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let one = Replica::start(&redis, &upstream, "", ROUTES).await;
     let two = Replica::start(&redis, &upstream, "", ROUTES).await;
-    for replica in [&one, &two] {
-        for target in ["/a", "/a", "/b/1", "/elsewhere"] {
+    // Each has a miss of its own.
+    for (replica, own) in [(&one, "/b/1"), (&two, "/b/2")] {
+        for target in ["/a", "/a", own, "/elsewhere"] {
             replica.get(target).await.assert_status(200);
         }
     }

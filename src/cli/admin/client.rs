@@ -346,10 +346,8 @@ impl ClientError {
 
     fn describe(self, address: &AdminAddress) -> RequestError {
         let is_final = match &self {
-            // The answer may have been cut short because larder ended.
-            ClientError::Http(error) => {
-                !error.is_incomplete_message() && !error.is_canceled() && !error.is_closed()
-            }
+            // Anything else than a wrong answer may be because larder ended.
+            ClientError::Http(error) => error.is_parse(),
             ClientError::Connect(error) => error.kind() == io::ErrorKind::PermissionDenied,
             ClientError::CutShort | ClientError::Lost(_) => false,
         };
