@@ -135,27 +135,14 @@ impl AdminClient {
         content: Option<&Value>,
         on_event: impl FnMut(StreamEvent<'_>) -> bool,
     ) -> Result<(), RequestError> {
-        let followed = self.follow_once(method, path, content, on_event);
-        if let Err(RequestError::Lost(_)) = followed {
-            // Another server may have the address now.
-            self.is_identified.store(false, Ordering::Relaxed);
-        }
-        followed
-    }
-
-    fn follow_once(
-        &self,
-        method: Method,
-        path: &str,
-        content: Option<&Value>,
-        on_event: impl FnMut(StreamEvent<'_>) -> bool,
-    ) -> Result<(), RequestError> {
         let refuse = RequestError::Refused;
         let request = self.request(method, path, content);
         let mut request = request.map_err(|error| refuse(format!("invalid request: {error}")))?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let runtime = new_runtime().map_err(refuse)?;
         runtime.block_on(self.identify(path))?;
+        // The stream may end with larder, and another server may have the address for the next one.
+        self.is_identified.store(false, Ordering::Relaxed);
         let followed = runtime.block_on(async {
             match &self.address {
                 AdminAddress::Tcp(address) => {
@@ -213,13 +200,18 @@ impl AdminClient {
             }
         };
         let address = &self.address;
-        match timeout(REQUEST_TIMEOUT, exchanged).await {
+        let answer = match timeout(REQUEST_TIMEOUT, exchanged).await {
             Ok(answer) => answer.map_err(|error| error.describe(address)),
             Err(_) => {
                 let limit = REQUEST_TIMEOUT.as_secs();
                 Err(RequestError::Lost(format!("{address} did not answer within {limit} s")))
             }
+        };
+        if answer.is_err() {
+            // Another server may have the address now.
+            self.is_identified.store(false, Ordering::Relaxed);
         }
+        answer
     }
 }
 

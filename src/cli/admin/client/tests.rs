@@ -152,6 +152,27 @@ async fn something_else_that_listens_is_explained() {
     }
 }
 
+/// Another server may have the address after a stream, or after a failure: it gets no token before it is known.
+#[test]
+fn a_server_is_identified_again_after_its_stream_and_after_a_failure() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = AdminAddress::Tcp(other.local_addr().unwrap().to_string());
+    let answering = std::thread::spawn(move || {
+        let listener = "HTTP/1.1 200 OK\r\nlarder-listener: admin\r\ncontent-length: ";
+        for content in ["0\r\n\r\n", "2\r\n\r\n{}", "0\r\n\r\n", "5\r\n\r\n{}"] {
+            let (mut stream, _) = other.accept().unwrap();
+            _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
+            std::io::Write::write_all(&mut stream, format!("{listener}{content}").as_bytes()).unwrap();
+        }
+    });
+    let client = AdminClient::new(address, Some("t".to_owned()));
+    client.follow(Method::GET, "/decisions", None, |_| true).expect("it ends well");
+    assert!(!client.is_identified.load(Ordering::Relaxed));
+    assert!(client.send(Method::GET, "/stats", None).is_err(), "its content is cut off");
+    assert!(!client.is_identified.load(Ordering::Relaxed));
+    answering.join().unwrap();
+}
+
 #[test]
 fn a_stream_that_breaks_is_said_to_be_lost() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
