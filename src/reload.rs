@@ -73,6 +73,7 @@ impl ConfigReloader {
         let state = AdminState { reader_slots: admin.reader_slots.clone(), ..view };
         state.readiness.set_config_in_use(needs_restart.clone());
         proxy.metrics.set_needs_restart(!needs_restart.is_empty());
+        proxy.publish_figures();
         proxy.metrics.record_reload(proxy.clock.now());
         proxy
             .metrics

@@ -139,15 +139,12 @@ impl Proxy {
             false => Destination::new(&config.upstream)?,
         };
         let routes = Arc::new(Routes::new(&config.routes).with_rules(&config.purge_rules()));
-        watch_health(&self.metrics, &destination);
-        let metrics = Arc::new(self.metrics.reconfigured(&config.routes));
-        export_metrics(self.telemetry.as_deref(), &metrics, &self.store);
         Ok(Self {
             audit: self.reconfigured_audit(&config, &routes),
             observed: self.reconfigured_sketch(&config),
             routes,
             store: self.store.clone(),
-            metrics,
+            metrics: Arc::new(self.metrics.reconfigured(&config.routes)),
             collapse_table: self.collapse_table.clone(),
             content_parser: self.content_parser.clone(),
             callers: self.callers.reconfigured(&config.callers)?,
@@ -171,6 +168,12 @@ impl Proxy {
             tasks: self.tasks.clone(),
             config: Arc::new(config),
         })
+    }
+
+    /// Lets those who read figures of the process read those of this configuration.
+    pub(crate) fn publish_figures(&self) {
+        watch_health(&self.metrics, &self.destination);
+        export_metrics(self.telemetry.as_deref(), &self.metrics, &self.store);
     }
 
     /// The same audit while its settings and what it judges by are the same: the purges, and each route's callers and
