@@ -1,6 +1,6 @@
 //! The counters of routes at several moments, and the figures that `larder top` makes of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,7 +22,8 @@ const NO_ROUTE: &str = "(no route)";
 pub(super) struct StatsSample {
     pub at: Instant,
     pub status: String,
-    pub replicas: usize,
+    /// Their names. One that shares with no other has none.
+    pub replicas: BTreeSet<String>,
     pub notes: Vec<String>,
     pub routes: BTreeMap<String, Counters>,
 }
@@ -68,7 +69,7 @@ impl StatsSample {
         Self {
             at,
             status: plain(stats["status"].as_str().unwrap_or("-")),
-            replicas: replicas.len().max(1),
+            replicas: replicas.iter().filter_map(|replica| replica["name"].as_str()).map(plain).collect(),
             notes: read_notes(stats, replicas),
             routes,
         }
@@ -131,6 +132,10 @@ impl Counters {
 
 impl History {
     pub(super) fn push(&mut self, sample: StatsSample) {
+        if self.0.back().is_some_and(|newest| newest.replicas != sample.replicas) {
+            // The counters of others do not go on from these.
+            self.0.clear();
+        }
         let is_old = |old: &StatsSample| sample.at.saturating_duration_since(old.at) > WINDOW;
         // The one before the window stays: rates are then of all of it.
         while self.0.len() >= MAX_SAMPLES || self.0.get(1).is_some_and(is_old) {
@@ -146,14 +151,14 @@ impl History {
     /// One line about all routes together.
     pub(super) fn summary(&self) -> String {
         let Some(newest) = self.0.back() else { return String::new() };
-        let rows = self.rows(SortColumn::Requests, false);
+        let rows = self.unsorted_rows();
         let sum = |count: fn(&Row) -> u64| rows.iter().map(count).sum::<u64>();
         let total = Counters {
             hits: sum(|row| row.recent.hits),
             misses: sum(|row| row.recent.misses),
             ..Counters::default()
         };
-        let replicas = match newest.replicas {
+        let replicas = match newest.replicas.len().max(1) {
             1 => "1 replica".to_owned(),
             replicas => format!("{replicas} replicas"),
         };
@@ -164,8 +169,7 @@ impl History {
         format!("{}; {replicas}; {requests}, {} hits", newest.status, percent(total.hit_share()))
     }
 
-    /// The routes, sorted: the most of a figure first, and names from A to Z.
-    pub(super) fn rows(&self, sort: SortColumn, is_reversed: bool) -> Vec<Row> {
+    fn unsorted_rows(&self) -> Vec<Row> {
         let (Some(newest), Some(oldest)) = (self.0.back(), self.0.front()) else { return Vec::new() };
         let seconds =
             (self.0.len() > 1).then(|| newest.at.duration_since(oldest.at).as_secs_f64().max(0.001));
@@ -178,7 +182,12 @@ impl History {
             };
             Row { name: name.clone(), total: *total, recent, seconds }
         };
-        let mut rows: Vec<Row> = newest.routes.iter().map(row).collect();
+        newest.routes.iter().map(row).collect()
+    }
+
+    /// The routes, sorted: the most of a figure first, and names from A to Z.
+    pub(super) fn rows(&self, sort: SortColumn, is_reversed: bool) -> Vec<Row> {
+        let mut rows = self.unsorted_rows();
         rows.sort_by(|one, other| {
             let by_figure =
                 || other.figure(sort).unwrap_or(-1.0).total_cmp(&one.figure(sort).unwrap_or(-1.0));
@@ -323,6 +332,18 @@ pub(super) mod tests {
     #[test]
     fn a_restart_is_no_negative_rate() {
         assert_eq!(cells(&history(&[(0, 100), (2, 10)]), "a")[1], "0.0");
+    }
+
+    #[test]
+    fn counters_of_other_replicas_make_no_rate() {
+        let mut history = history(&[(0, 0), (2, 100)]);
+        let alone = StatsSample { replicas: BTreeSet::from(["one".to_owned()]), ..sample(4, 60) };
+        history.push(alone);
+        assert_eq!(cells(&history, "a")[1], "-");
+        history.push(sample(6, 140));
+        assert_eq!(cells(&history, "a")[1], "-");
+        history.push(sample(8, 160));
+        assert_eq!(cells(&history, "a")[1], "10.0");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Poller {
         let (sender, updates) = channel();
         // It ends with the channels.
         std::thread::spawn(move || {
-            asked.iter().try_for_each(|wanted| sender.send(read_update(&client, wanted)))
+            asked.iter().try_for_each(|wanted| sender.send(read_update(&client, wanted)).ok())
         });
         Self { wanted, updates }
     }

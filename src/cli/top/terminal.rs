@@ -58,21 +58,28 @@ fn show(
 ) -> io::Result<()> {
     // The first counters are there already.
     let mut schedule = Schedule { counters_at: Some(Instant::now()), ..Schedule::default() };
+    let mut has_changed = true;
     loop {
         if let Ok(update) = poller.updates.try_recv() {
             schedule.is_waiting = false;
             session.take(update);
+            has_changed = true;
         }
         if let Some(wanted) = schedule.next(&session, interval) {
             poller.ask(wanted);
         }
-        terminal.draw(|frame| draw(frame, &mut session))?;
-        if event::poll(KEY_TIMEOUT)?
-            && let Event::Key(key) = event::read()?
-            && key.kind != KeyEventKind::Release
-            && session.press(key) == AfterKey::Quit
-        {
-            return Ok(());
+        if std::mem::take(&mut has_changed) {
+            terminal.draw(|frame| draw(frame, &mut session))?;
+        }
+        if event::poll(KEY_TIMEOUT)? {
+            // By a key, or another size of the terminal.
+            has_changed = true;
+            if let Event::Key(key) = event::read()?
+                && key.kind != KeyEventKind::Release
+                && session.press(key) == AfterKey::Quit
+            {
+                return Ok(());
+            }
         }
     }
 }
