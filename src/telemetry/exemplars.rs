@@ -8,8 +8,8 @@ use super::{ExemplarKey, SpanContext};
 use crate::clock::Timestamp;
 use crate::metrics::LatencySnapshot;
 
-/// Most histograms with exemplars. Routes are those of the configuration, so only thousands of them reach it.
-const MAX_HISTOGRAMS: usize = 1_000;
+/// Most routes with exemplars. They are those of the configuration, so only thousands of them reach it.
+const MAX_ROUTES: usize = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Exemplar {
@@ -18,9 +18,12 @@ pub(super) struct Exemplar {
     pub at: Timestamp,
 }
 
-/// By route and source, as the labels of the histogram have them; one exemplar for each bucket.
+/// By route and source, as the labels of the histogram have them.
 #[derive(Default)]
-pub(super) struct Exemplars(Mutex<HashMap<(String, &'static str), Vec<Option<Exemplar>>>>);
+pub(super) struct Exemplars(Mutex<HashMap<String, HashMap<&'static str, Buckets>>>);
+
+/// One exemplar for each bucket.
+type Buckets = Vec<Option<Exemplar>>;
 
 impl Exemplars {
     pub(super) fn record(
@@ -33,18 +36,21 @@ impl Exemplars {
         let empty = LatencySnapshot::default();
         let Some(slot) = empty.buckets().position(|(bound, _)| seconds <= bound) else { return };
         let mut all = self.0.lock();
-        let key = (route.to_owned(), from);
-        if all.len() >= MAX_HISTOGRAMS && !all.contains_key(&key) {
-            return;
+        if !all.contains_key(route) {
+            if all.len() >= MAX_ROUTES {
+                return;
+            }
+            all.insert(route.to_owned(), HashMap::new());
         }
-        let histogram = all.entry(key).or_insert_with(|| vec![None; empty.buckets().count()]);
-        histogram[slot] = Some(Exemplar { seconds, context, at });
+        let Some(histograms) = all.get_mut(route) else { return };
+        let buckets = histograms.entry(from).or_insert_with(|| vec![None; empty.buckets().count()]);
+        buckets[slot] = Some(Exemplar { seconds, context, at });
     }
 
     pub(super) fn find(&self, route: &str, from: &str) -> Vec<Exemplar> {
         let all = self.0.lock();
-        let of = all.iter().find(|((its_route, its_from), _)| its_route == route && *its_from == from);
-        of.map(|(_, buckets)| buckets.iter().flatten().copied().collect()).unwrap_or_default()
+        let buckets = all.get(route).and_then(|histograms| histograms.get(from));
+        buckets.map(|buckets| buckets.iter().flatten().copied().collect()).unwrap_or_default()
     }
 }
 
@@ -63,7 +69,7 @@ mod tests {
         let traces: Vec<_> = exemplars.find("a", "store").iter().map(|one| one.context.trace).collect();
         assert_eq!(traces, [2, 3, 4]);
         assert_eq!(exemplars.find("a", "upstream"), []);
-        for number in 0..2 * MAX_HISTOGRAMS {
+        for number in 0..2 * MAX_ROUTES {
             let route = number.to_string();
             exemplars.record(
                 ExemplarKey { route: &route, from: "store" },
@@ -72,6 +78,6 @@ mod tests {
                 Timestamp::from_secs(1),
             );
         }
-        assert_eq!(exemplars.0.lock().len(), MAX_HISTOGRAMS);
+        assert_eq!(exemplars.0.lock().len(), MAX_ROUTES);
     }
 }

@@ -26,7 +26,8 @@ const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Exporter {
     queue: SyncSender<Item>,
     metrics: Arc<ArcSwapOption<MetricsReader>>,
-    exemplars: Arc<Exemplars>,
+    /// `None`: no metrics are exported.
+    exemplars: Option<Arc<Exemplars>>,
 }
 
 /// The state of the exporting thread.
@@ -50,7 +51,8 @@ impl Exporter {
     /// Starts the thread; it connects when there is something to send.
     pub(super) fn start(settings: &TracingSettings, clock: &Clock) -> io::Result<Self> {
         let (queue, items) = sync_channel(QUEUE_CAPACITY);
-        let (metrics, exemplars) = (Arc::<ArcSwapOption<MetricsReader>>::default(), Arc::default());
+        let (metrics, exemplars) =
+            (Arc::<ArcSwapOption<MetricsReader>>::default(), Arc::<Exemplars>::default());
         let pending = Pending {
             collector: Collector::new(&settings.otlp),
             clock: clock.clone(),
@@ -59,7 +61,7 @@ impl Exporter {
             logs: Vec::new(),
             since: None,
             metrics: metrics.clone(),
-            exemplars: Arc::clone(&exemplars),
+            exemplars: exemplars.clone(),
             metrics_interval: settings.metrics_interval,
             metrics_at: Instant::now(),
             is_failing: false,
@@ -68,6 +70,7 @@ impl Exporter {
         if settings.logs {
             set_log_queue(LogQueue { queue: queue.clone(), clock: clock.clone() });
         }
+        let exemplars = settings.metrics_interval.map(|_| exemplars);
         Ok(Self { queue, metrics, exemplars })
     }
 
@@ -87,7 +90,9 @@ impl Exporter {
         context: SpanContext,
         at: Timestamp,
     ) {
-        self.exemplars.record(key, seconds, context, at);
+        if let Some(exemplars) = &self.exemplars {
+            exemplars.record(key, seconds, context, at);
+        }
     }
 
     /// Sends what waits, within a bound.
