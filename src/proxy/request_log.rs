@@ -38,7 +38,8 @@ struct ShownRequest {
     method: Method,
     uri: Uri,
     client: Option<IpAddr>,
-    caller: CallerMark,
+    /// For the feed alone.
+    caller: Option<CallerMark>,
 }
 
 /// Whether the request was charged to the `rate` of its route.
@@ -50,9 +51,10 @@ enum Rate {
 
 impl RequestLog {
     pub(super) fn start(proxy: &Proxy, request: &Request<Incoming>, client: &Client) -> Self {
-        let is_shown = tracing::enabled!(Level::DEBUG) || proxy.decisions.is_watched();
-        let shown = is_shown.then(|| {
-            let caller = proxy.decisions.mark_caller(&proxy.config.credentials, request.headers());
+        let is_watched = proxy.decisions.is_watched();
+        let shown = (is_watched || tracing::enabled!(Level::DEBUG)).then(|| {
+            let mark = || proxy.decisions.mark_caller(&proxy.config.credentials, request.headers());
+            let caller = is_watched.then(mark);
             let (method, uri) = (request.method().clone(), request.uri().clone());
             Box::new(ShownRequest { method, uri, client: client.peer, caller })
         });
@@ -113,6 +115,7 @@ impl RequestLog {
         outcome: Option<CacheOutcome>,
     ) {
         let Some(shown) = self.shown.as_ref().filter(|_| proxy.decisions.is_watched()) else { return };
+        let Some(caller) = &shown.caller else { return };
         proxy.decisions.publish(&LiveDecision {
             at: proxy.clock.now(),
             method: &shown.method,
@@ -121,7 +124,7 @@ impl RequestLog {
             status,
             outcome,
             client: shown.client,
-            caller: &shown.caller,
+            caller,
             took: self.elapsed(),
         });
     }

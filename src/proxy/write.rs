@@ -4,8 +4,8 @@ mod abandonment;
 mod budget;
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::ACCEPT_ENCODING;
@@ -21,7 +21,7 @@ use super::client_request::{ClientHead, ClientRequest};
 use super::error::ProxyError;
 use super::pending_writes::{PendingWrite, UnconfirmedWrite};
 use super::request_fields::DroppedUnderscores;
-use super::sender_budgets::sender_network;
+use super::sender_budgets::{Sender, sender_network};
 use super::streamed_write::{WritePurge, is_streamed};
 use super::tunnel::{ClientUpgrade, TunnelLimits};
 use super::worker::Worker;
@@ -54,8 +54,15 @@ pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Op
     let ClientRequest { head, body } = request;
     let pending = worker.proxy.pending_writes.register();
     let (worker, cut) = (worker.clone(), Notify::new());
-    let write =
-        Arc::new(Write { worker, head, route: route.cloned(), pending, cut, is_marked: false.into() });
+    let write = Arc::new(Write {
+        worker,
+        head,
+        route: route.cloned(),
+        pending,
+        cut,
+        is_marked: false.into(),
+        sender: OnceLock::new(),
+    });
     let (answer, timed_out) = oneshot::channel();
     let timeout = ClientTimeout { deadline, is_cancellable, answer };
     let exchange = run(write.clone(), (body, upgrade), timeout).instrument(span);
@@ -109,6 +116,8 @@ struct Write {
     cut: Notify,
     /// A purge intent stands for it.
     is_marked: AtomicBool,
+    /// The owner of the budgets that it is charged to.
+    sender: OnceLock<Sender>,
 }
 
 /// The targets of a write as far as its head names them, and the content that names more.

@@ -1,7 +1,6 @@
 //! The bounds on purges by one sender's writes, and on the doubt they leave.
 
-use super::super::sender_budgets::Account;
-use super::super::state::Proxy;
+use super::super::sender_budgets::{Account, Sender, SenderBudgets};
 use super::Write;
 use crate::clock::Moment;
 use crate::policy::invalidation::WriteTargets;
@@ -38,26 +37,34 @@ impl Write {
 
     /// Charges the sender's budget of purge targets. `false`: it is used up.
     pub(super) fn charge_budget(&self, targets: usize) -> bool {
-        let limit = self.worker.proxy.config.limits.purge_targets_per_client;
-        self.charge(Account::PurgeTargets, targets as u64, limit)
+        self.charge(Account::PurgeTargets, targets as u64, self.purge_limit())
     }
 
     fn charge(&self, account: Account, amount: u64, limit: u64) -> bool {
-        let Proxy { config, sender_budgets, .. } = &*self.worker.proxy;
-        let sender = || sender_budgets.sender(&self.head, &config.credentials);
-        limit == 0 || sender_budgets.charge(sender(), (account, amount), limit, Moment::now())
+        limit == 0 || self.budgets().charge(self.sender(), (account, amount), limit, Moment::now())
     }
 
     /// Whether its sender's writes have to wait for their turns, within their budget as well.
     fn is_burst(&self) -> bool {
-        let Proxy { config, sender_budgets, .. } = &*self.worker.proxy;
-        let (sender, limit) =
-            (sender_budgets.sender(&self.head, &config.credentials), config.limits.purge_targets_per_client);
-        limit > 0 && sender_budgets.is_burst(sender, Account::PurgeTargets, limit, Moment::now())
+        let limit = self.purge_limit();
+        limit > 0 && self.budgets().is_burst(self.sender(), Account::PurgeTargets, limit, Moment::now())
+    }
+
+    fn purge_limit(&self) -> u64 {
+        self.worker.proxy.config.limits.purge_targets_per_client
+    }
+
+    fn budgets(&self) -> &SenderBudgets {
+        &self.worker.proxy.sender_budgets
+    }
+
+    fn sender(&self) -> Sender {
+        let name = || self.budgets().sender(&self.head, &self.worker.proxy.config.credentials);
+        *self.sender.get_or_init(name)
     }
 
     pub(super) fn record_overrun(&self) {
         self.worker.proxy.metrics.record_write_over_budget();
-        self.worker.proxy.sender_budgets.log_overrun(&self.head, Moment::now());
+        self.budgets().log_overrun(&self.head, Moment::now());
     }
 }
