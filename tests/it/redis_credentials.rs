@@ -20,6 +20,17 @@ fn start(redis: &Redis, credentials: &str, upstream: &Upstream) -> Replica {
     Replica::with(&(store + ROUTES), upstream, Clock::system())
 }
 
+/// Its open connections log in again each second, with the password in a file.
+async fn start_renewing(redis: &Redis, scratch: &Scratch, upstream: &Upstream) -> Replica {
+    set_password(redis, "first").await;
+    scratch.file("password", "first");
+    let file = scratch.path().join("password");
+    let command = format!("auth: {{exec: [cat, \"{}\"], every: 1s}}", file.display());
+    let larder = start(redis, &command, upstream);
+    shares(&larder).await;
+    larder
+}
+
 async fn shares(larder: &Replica) {
     larder.is_connected().await;
     larder.get("/items/1").await.assert_status(200);
@@ -52,12 +63,7 @@ async fn a_password_file_is_read_again_for_each_connection() {
 #[tokio::test]
 async fn a_rotated_password_reaches_open_connections() {
     let (redis, upstream, scratch) = (Redis::start().await, Upstream::start(), Scratch::new());
-    set_password(&redis, "first").await;
-    scratch.file("password", "first");
-    let file = scratch.path().join("password");
-    let command = format!("auth: {{exec: [cat, \"{}\"], every: 1s}}", file.display());
-    let larder = start(&redis, &command, &upstream);
-    shares(&larder).await;
+    let larder = start_renewing(&redis, &scratch, &upstream).await;
     let before = redis.logins().await;
     eventually("open connections log in again", || async {
         (redis.logins().await > before + 3).then_some(())
@@ -98,12 +104,8 @@ async fn a_command_that_fails_is_named() {
 #[tokio::test]
 async fn a_renewal_that_fails_is_told_once() {
     let (redis, upstream, scratch) = (Redis::start().await, Upstream::start(), Scratch::new());
-    set_password(&redis, "first").await;
-    scratch.file("password", "first");
+    let larder = start_renewing(&redis, &scratch, &upstream).await;
     let file = scratch.path().join("password");
-    let command = format!("auth: {{exec: [cat, \"{}\"], every: 1s}}", file.display());
-    let larder = start(&redis, &command, &upstream);
-    shares(&larder).await;
     let path = file.display().to_string();
     std::fs::remove_file(file).unwrap();
     let words = "open connections stay logged in with the last one";
