@@ -230,7 +230,7 @@ proptest! {
             terms: head.terms,
             targets: head.targets.clone(),
             fetched_here: false,
-        found_valid: ValidityCache::default(),
+            found_valid: ValidityCache::default(),
             evaluated_under: EvaluatedUnder::new(Fingerprint(0xabc)),
             usage: Default::default(),
             ..*template.head

@@ -26,6 +26,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a login waits for the command: less than the driver waits for the connection.
 const LOGIN_PATIENCE: Duration = Duration::from_millis(300);
+
 /// How long an open connection waits for the command to end, also for a run before its own.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(2 * COMMAND_TIMEOUT.as_secs() + 1);
 
