@@ -102,14 +102,11 @@ fn fresh_for(outcome: &CacheOutcome) -> Option<u64> {
 /// Whether the response has the list that it was stored with.
 fn lists_all_tags(route: &Route, outcome: &CacheOutcome, headers: &HeaderMap) -> bool {
     let is_known = match *outcome {
-        CacheOutcome::Hit { .. } => true,
         // A 304 confirmed a response with all its tags; the content that is still to come may name more.
-        CacheOutcome::Forwarded { stored: true, fwd_status: Some(_), .. } => true,
-        CacheOutcome::Forwarded { stored, collapsed, ttl, .. } => {
-            (stored || collapsed) && ttl.is_some() && !route.reads_content()
-        }
+        CacheOutcome::Hit { .. } | CacheOutcome::Forwarded { stored: true, fwd_status: Some(_), .. } => true,
+        CacheOutcome::Forwarded { .. } => !route.reads_content(),
     };
-    is_known && route.list_tags.iter().all(|name| headers.contains_key(name))
+    is_known && fresh_for(outcome).is_some() && route.list_tags.iter().all(|name| headers.contains_key(name))
 }
 
 /// Whether the request reads by no method by which the route may be cached.
@@ -226,6 +223,15 @@ mod tests {
         }
         let write = CacheOutcome::forwarded(Fwd::Method, None);
         assert_eq!(cache_control(&by_default(), write, &[("cache-control", "max-age=9")]), "max-age=9");
+    }
+
+    #[test]
+    fn a_stale_response_with_its_list_is_for_no_shared_cache() {
+        let route = Route { list_tags: vec![HeaderName::from_static("surrogate-key")], ..route("/a") };
+        let response = [("cache-control", "max-age=600"), ("age", "5"), ("surrogate-key", "a")];
+        let soft_purged = CacheOutcome::Hit { ttl: -3, detail: Some(Detail::StaleWhileRevalidate) };
+        assert_eq!(cache_control(&route, soft_purged, &response), "private, no-cache");
+        assert_eq!(cache_control(&route, HIT, &response), "max-age=600");
     }
 
     #[test]
