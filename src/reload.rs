@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::{Config, ConfigErrors, EventSource};
+use crate::config::{CdnSettings, Config, ConfigErrors, EventSource};
 use crate::proxy::{Proxy, SharedProxy};
 use crate::server::tls::ListenerTls;
 use crate::warming::Warming;
@@ -143,12 +143,23 @@ fn keep_restart_only_settings(current: &Config, new: &mut Config) -> Vec<&'stati
         ("store", keep(&current.store, &mut new.store)),
         ("admin.listen", keep(&current.admin.listen, &mut new.admin.listen)),
         ("limits.connections", keep(&current.limits.connections, &mut new.limits.connections)),
-        ("cdn", keep(&current.cdn, &mut new.cdn)),
+        ("cdn", keep_cdn(&current.cdn, new)),
         ("events", keep_events(&current.events, &mut new.events)),
         ("log", keep(&current.log, &mut new.log)),
         ("tracing", keep(&current.tracing, &mut new.tracing)),
     ];
     kept.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+/// Until the restart the caches of before are purged, too: responses list their targets for all.
+fn keep_cdn(current: &[CdnSettings], new: &mut Config) -> bool {
+    let differs = current != new.cdn;
+    if differs {
+        let fields = current.iter().map(|cdn| cdn.api.field()).collect::<Vec<_>>();
+        new.routes.iter_mut().for_each(|route| Arc::make_mut(route).list_for(&fields));
+        new.cdn = current.to_vec();
+    }
+    differs
 }
 
 /// Resets all but the secrets of webhooks, and returns whether anything else differed.

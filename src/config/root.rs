@@ -221,11 +221,7 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     let operations_node = read.admin_at?;
     let admin_at = admin_at::admin_at(&operations_node, callers.as_deref(), diagnostics);
     let mut routes: Vec<Route> = parsed.into_iter().map(|parsed| parsed.route).collect();
-    let relays = read.cdn.as_ref().is_some_and(|cdn| !cdn.is_empty());
     for route in &mut routes {
-        if relays && !route.list_tags.is_empty() {
-            route.fingerprint = route.fingerprint.with_listed_targets();
-        }
         route.fingerprint = route.fingerprint.with_caller_fields(&credentials);
     }
     overlay_checks::add_shared_parts(

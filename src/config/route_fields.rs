@@ -89,6 +89,7 @@ macro_rules! declare_route_fields {
                     path,
                     $($field: route_value!($mode, self.$field),)+
                     shared_part: None,
+                    lists_targets: false,
                     fingerprint: Fingerprint::default(),
                     lifetime_fingerprint: Fingerprint::default(),
                 })

@@ -142,9 +142,7 @@ fn route(
     if !route.languages.is_empty() && !route.headers.contains(&ACCEPT_LANGUAGE) {
         route.headers.push(ACCEPT_LANGUAGE);
     }
-    let is_unlisted = |field: &&HeaderName| !route.list_tags.contains(field);
-    let unlisted: Vec<HeaderName> = context.cdn_fields.iter().filter(is_unlisted).cloned().collect();
-    route.list_tags.extend(unlisted);
+    route.list_for(&context.cdn_fields);
     check_own_url(&mut route, own, diagnostics);
     route_caller_checks::resolve(&mut route, &caller_entry, context.callers, diagnostics);
     if context.callers.is_some() {

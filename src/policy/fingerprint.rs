@@ -38,13 +38,6 @@ impl Fingerprint {
         Fingerprint::from_parts(parts)
     }
 
-    /// Tells responses that list their targets from those that list only their tags: a CDN purges by the former.
-    pub(crate) fn with_listed_targets(self) -> Self {
-        let mut parts = KeyHasher::new(b"larder listed targets 1");
-        parts.add(&self.0.to_be_bytes());
-        Fingerprint::from_parts(parts)
-    }
-
     /// Adds the fields that identify callers: a response that was shared before a field became a credential is not
     /// shared after.
     pub(crate) fn with_caller_fields(self, caller_fields: &CallerFields) -> Self {

@@ -88,27 +88,6 @@ pub fn response_targets(
     headers: &HeaderMap,
     tags: &[String],
 ) -> Vec<TargetId> {
-    let mut ids = public_targets(route, request, query, headers, tags);
-    let own_caller = route.per.as_ref().filter(|_| route.own_url == OwnUrl::Caller);
-    if let Some(credential) = own_caller.and_then(|per| caller_value(per, request)) {
-        let path = NormalizedPath::new(request.path);
-        ids.push(caller_target(&credential, &path).id());
-        let readings = framework_readings(&path);
-        ids.extend(readings.iter().map(|reading| caller_target(&credential, reading).id()));
-        ids.sort_unstable();
-        ids.dedup();
-    }
-    ids
-}
-
-/// Those of [`response_targets`] that say nothing of who sent the request, if `tags` don't.
-pub(crate) fn public_targets(
-    route: &Route,
-    request: &RequestHead<'_>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-    tags: &[String],
-) -> Vec<TargetId> {
     let path = NormalizedPath::new(request.path);
     let tags = tags.iter().map(String::as_str);
     let mut ids = Target::ids_for_response(request.host, &path, query.unwrap_or_default(), tags);
@@ -119,8 +98,12 @@ pub(crate) fn public_targets(
         ids.extend(request.hosts().flat_map(|host| TargetId::list_equivalents(host, &path)));
     }
     ids.push(route_target(route).id());
+    let own_caller = route.per.as_ref().filter(|_| route.own_url == OwnUrl::Caller);
+    let credential = own_caller.and_then(|per| caller_value(per, request));
+    ids.extend(credential.iter().map(|credential| caller_target(credential, &path).id()));
     for reading in framework_readings(&path) {
         ids.extend([""].into_iter().chain(request.hosts()).map(|host| TargetId::hash_path(host, &reading)));
+        ids.extend(credential.iter().map(|credential| caller_target(credential, &reading).id()));
     }
     ids.sort_unstable();
     ids.dedup();

@@ -48,6 +48,8 @@ macro_rules! declare_route {
             )+
             /// The part that all callers share, on a route with `overlay`.
             pub(crate) shared_part: Option<Arc<SharedPart>>,
+            /// Responses list the names of all their targets beside their tags: a cache in `cdn` purges by them.
+            pub(crate) lists_targets: bool,
             /// Identifies the settings that decide which responses may answer a request.
             pub fingerprint: Fingerprint,
             /// Identifies the settings that decide how long responses are kept; see `effective_terms`.
@@ -64,6 +66,7 @@ macro_rules! declare_route {
                     path,
                     $($field: Default::default(),)+
                     shared_part: None,
+                    lists_targets: false,
                     fingerprint: Fingerprint::default(),
                     lifetime_fingerprint: Fingerprint::default(),
                 }
@@ -173,6 +176,17 @@ pub enum Anonymous {
 }
 
 impl Route {
+    /// Lists tags and targets in the fields of the caches in `cdn`, too.
+    pub(crate) fn list_for(&mut self, cdn_fields: &[HeaderName]) {
+        self.lists_targets |= !cdn_fields.is_empty();
+        let is_unlisted = |field: &&HeaderName| !self.list_tags.contains(field);
+        let unlisted: Vec<HeaderName> = cdn_fields.iter().filter(is_unlisted).cloned().collect();
+        self.list_tags.extend(unlisted);
+        if let Some(part) = &mut self.shared_part {
+            Arc::make_mut(&mut Arc::make_mut(part).route).list_for(cdn_fields);
+        }
+    }
+
     /// The request fields that are part of the key.
     pub fn key_headers(&self) -> &[HeaderName] {
         &self.headers

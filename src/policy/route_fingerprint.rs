@@ -57,6 +57,9 @@ impl Fingerprint {
             parts.add(b"list-tags");
             parts.add_list(route.list_tags.iter().map(|name| name.as_str().as_bytes()));
         }
+        if route.lists_targets {
+            parts.add(b"listed-targets");
+        }
         // An observed route forwards the whole request, so its key does not cover all of it.
         parts.add(&[u8::from(route.mode == RouteMode::Observe)]);
         Fingerprint::from_parts(parts)

@@ -65,13 +65,6 @@ impl EntryTags {
         Ok(Self { all, public, is_complete: true })
     }
 
-    /// The tags that other caches may learn, and [`LISTED_TAG`].
-    pub(crate) fn public_names(&self) -> Vec<String> {
-        let public = self.public.iter().flatten().filter(|tag| !is_target(tag));
-        let listed = self.all.iter().filter(|tag| *tag == LISTED_TAG);
-        public.chain(listed).cloned().collect()
-    }
-
     /// Lists the tags and `targets` in the fields of `list_tags`. Removes these if the list is too long, or if the response
     /// also has tags that are not public, by which other caches could not purge it.
     pub(crate) fn list_in(&self, route: &Route, targets: &[TargetId], headers: &mut HeaderMap) {
@@ -110,12 +103,6 @@ const TARGET_MARK: char = '~';
 /// A target as a member of a list.
 pub(crate) fn spell_target(TargetId(id): TargetId) -> String {
     format!("{TARGET_MARK}{}", hex::encode(&id))
-}
-
-/// Whether a member of a list is a target.
-fn is_target(member: &str) -> bool {
-    let id = member.strip_prefix(TARGET_MARK);
-    id.is_some_and(|id| id.len() == 2 * TargetId::LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A tag as a member of a list: visible ASCII without a comma.

@@ -166,6 +166,24 @@ async fn what_is_queued_at_the_end_is_sent() {
     assert_eq!((sent.len(), cdn.count("/purge")), (2, 4));
 }
 
+/// Other caches take effect with a restart. Until then those of before are purged, and after it those of the new file.
+#[tokio::test]
+async fn a_reload_lists_targets_for_the_caches_of_both_files() {
+    let (upstream, cdn) = (Upstream::start(), Upstream::start());
+    let with_fastly = fastly(&cdn, ONCE);
+    let with_http = http(&cdn, ONCE);
+    for (before, after) in [("", &*with_fastly), (&*with_fastly, ""), (&*with_fastly, &*with_http)] {
+        let yaml = |file: &str| if file.is_empty() { ROUTES.to_owned() } else { file.to_owned() };
+        let larder = Larder::with(&yaml(before), &upstream);
+        larder.reconfigure(&yaml(after)).await;
+        let reply = larder.get("/courses/7").await.assert_stored();
+        for (file, field) in [(&with_fastly, "surrogate-key"), (&with_http, "xkey")] {
+            let is_listed = reply.header(field).is_some_and(|list| list.contains('~'));
+            assert_eq!(is_listed, [before, after].contains(&&**file), "{field} of {before} {after}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn other_rules_purge_everything_in_front() {
     let (upstream, cdn) = (Upstream::start(), Upstream::start());

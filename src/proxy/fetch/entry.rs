@@ -18,7 +18,7 @@ use crate::policy::freshness::ExchangeTimes;
 use crate::policy::lifetime_limits::{self, limit_lifetime};
 use crate::policy::not_stored::NotStored;
 use crate::policy::received_response::ReceivedResponse;
-use crate::policy::response_admission::{RequestContext, absence_targets, public_targets, response_targets};
+use crate::policy::response_admission::{RequestContext, absence_targets, response_targets};
 use crate::policy::response_tags::response_tags;
 use crate::policy::tag_lists::EntryTags;
 use crate::policy::validation::freshen;
@@ -122,20 +122,12 @@ fn build_head(
     // RFC 9110 §6.6.1: a recipient that stores a response without Date records when it was received.
     headers.entry(DATE).or_insert_with(|| http_date::format(terms.received_at));
     let (request, query) = (target.request(), target.query.sent());
-    let absence = absence_targets(status, request.path);
-    let listed = match target.proxy().config.cdn.is_empty() {
-        true => Vec::new(),
-        false => {
-            let public = public_targets(&target.route, &request, query, &headers, &tags.public_names());
-            [public, absence.clone()].concat()
-        }
-    };
-    tags.list_in(&target.route, &listed, &mut headers);
+    let mut targets = response_targets(&target.route, &request, query, &headers, &tags.all);
+    targets.extend(absence_targets(status, request.path));
+    tags.list_in(&target.route, if target.route.lists_targets { &targets } else { &[] }, &mut headers);
     let tags = tags.all;
-    let mut targets = response_targets(&target.route, &request, query, &headers, &tags);
     let routes = &target.proxy().routes;
     targets.extend([routes.rules(), routes.query_rules()]);
-    targets.extend(absence);
     targets.sort_unstable();
     let mut key = target.context(&request).select_variant_key(&headers)?;
     // A response without Vary does not take the place of those that have one (RFC 9111 §4.1): it is stored for requests
