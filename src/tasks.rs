@@ -4,8 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// A simulated process.
 pub trait TaskHost: Send + Sync {
@@ -29,6 +31,18 @@ where
     match SIMULATED.get() {
         None => tokio::spawn(task),
         Some(current) => tokio::spawn(Hosted { host: current(), task: Box::pin(task) }),
+    }
+}
+
+/// Waits for tasks for up to `within`, and ends those that run on.
+pub(crate) async fn end_within(mut running: Vec<JoinHandle<()>>, within: Duration) {
+    let ended = async {
+        for task in &mut running {
+            _ = task.await;
+        }
+    };
+    if timeout(within, ended).await.is_err() {
+        running.iter().for_each(JoinHandle::abort);
     }
 }
 

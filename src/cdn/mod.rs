@@ -9,19 +9,18 @@ mod queue;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::clock::Moment;
 use crate::config::CdnSettings;
 use crate::metrics::{CdnMetrics, Metrics};
 use crate::purge::{Purge, PurgeMode, Target};
-use crate::tasks::spawn;
+use crate::tasks::{end_within, spawn};
 use api::CdnClient;
 use queue::{Batch, PurgeQueue, Taken};
 
@@ -44,7 +43,7 @@ struct Cdn {
     metrics: Arc<CdnMetrics>,
     changed: Notify,
     /// The process ends: nothing is waited for that need not be.
-    is_ending: AtomicBool,
+    ending: watch::Sender<bool>,
 }
 
 impl CdnRelay {
@@ -58,7 +57,7 @@ impl CdnRelay {
                 queue: PurgeQueue::default(),
                 metrics: metrics.register_cdn(&settings.name),
                 changed: Notify::new(),
-                is_ending: AtomicBool::new(false),
+                ending: watch::Sender::new(false),
             };
             Ok(Arc::new(cdn))
         });
@@ -91,18 +90,11 @@ impl CdnRelay {
     /// Sends what is queued, each purge once at most, for up to `within`. Returns how many purges were not sent.
     pub(crate) async fn stop(&self, within: Duration) -> usize {
         for cdn in &self.caches {
-            cdn.is_ending.store(true, Ordering::Release);
+            cdn.ending.send_replace(true);
             cdn.changed.notify_one();
         }
-        let mut running = std::mem::take(&mut *self.running.lock());
-        let ended = async {
-            for task in &mut running {
-                _ = task.await;
-            }
-        };
-        if timeout(within, ended).await.is_err() {
-            running.iter().for_each(JoinHandle::abort);
-        }
+        let running = std::mem::take(&mut *self.running.lock());
+        end_within(running, within).await;
         self.caches.iter().map(|cdn| cdn.queue.len()).sum()
     }
 }
@@ -132,11 +124,11 @@ impl Cdn {
 
     /// Sends purges until the process ends.
     async fn run(self: Arc<Self>) {
-        let mut retry = MIN_RETRY;
+        let (mut retry, mut ending) = (MIN_RETRY, self.ending.subscribe());
         loop {
-            let is_ending = self.is_ending.load(Ordering::Acquire);
+            let is_ending = *ending.borrow_and_update();
             match self.queue.take(self.client.max_tags(), Moment::now(), is_ending) {
-                Taken::Batch(batch) => self.send(batch, &mut retry).await,
+                Taken::Batch(batch) => self.send(batch, &mut retry, &mut ending).await,
                 Taken::Nothing(None) if is_ending => return,
                 Taken::Nothing(None) => self.changed.notified().await,
                 Taken::Nothing(Some(due)) => {
@@ -150,7 +142,7 @@ impl Cdn {
         }
     }
 
-    async fn send(&self, batch: Batch, retry: &mut Duration) {
+    async fn send(&self, batch: Batch, retry: &mut Duration, ending: &mut watch::Receiver<bool>) {
         let result = self.client.send(&batch).await;
         self.metrics.record_request(result.is_ok());
         match result {
@@ -163,10 +155,14 @@ impl Cdn {
                 self.queue.put_back(batch);
                 self.report_queue();
                 let (cdn, error) = (&*self.settings.name, &*failure.reason);
-                let wait = failure.retry_after.unwrap_or(*retry).min(MAX_RETRY);
+                let wait = failure.retry_after.unwrap_or(*retry).clamp(MIN_RETRY, MAX_RETRY);
                 tracing::warn!(cdn, error, retry_ms = wait.as_millis() as u64, "CDN purge failed");
                 *retry = (2 * *retry).min(MAX_RETRY);
-                sleep(wait).await;
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    // There is no time to wait for.
+                    _ = ending.changed() => {}
+                }
             }
         }
     }

@@ -79,14 +79,17 @@ impl PurgeQueue {
     }
 
     /// Takes what goes out next; it comes back by [`PurgeQueue::complete`] or [`PurgeQueue::put_back`]. `is_ending`: what is
-    /// to be sent once more is due now.
+    /// to be sent once more is due after all others.
     pub(super) fn take(&self, max_targets: usize, now: Moment, is_ending: bool) -> Taken {
         let mut state = self.0.lock();
         let due = state.repeats.first_key_value().map(|((due, _), _)| *due);
-        let batch = match due.filter(|due| is_ending || *due <= now) {
+        let mut batch = match due.filter(|due| *due <= now) {
             Some(_) => state.take_repeat(),
             None => state.take_waiting(max_targets),
         };
+        if batch.is_none() && is_ending {
+            batch = state.take_repeat();
+        }
         match batch {
             Some(batch) => {
                 state.in_flight = Some((batch.len(), batch.oldest()));
@@ -109,12 +112,12 @@ impl PurgeQueue {
         if state.repeated + batch.len() > MAX_TARGETS {
             // One purge of everything stands for all of them, when the last is due.
             let latest = state.repeats.last_key_value().map_or(key, |(latest, _)| (*latest).max(key));
-            let everything = Batch::Everything(Waiting { since: batch.oldest(), repeat: Duration::ZERO });
+            let everything = Batch::Everything(Waiting { since: latest.0, repeat: Duration::ZERO });
             (state.repeated, state.repeats) = (1, BTreeMap::from([(latest, everything)]));
             return;
         }
         state.repeated += batch.len();
-        state.repeats.insert(key, batch.without_repeat());
+        state.repeats.insert(key, batch.due_at(key.0));
     }
 
     /// The cache has not taken it: it goes out before all others.
@@ -123,7 +126,9 @@ impl PurgeQueue {
         state.in_flight = None;
         match batch {
             Batch::Everything(waiting) => state.purge_everything(waiting),
-            Batch::Targets(..) if state.everything.is_some() => {}
+            batch if state.everything.is_some() => {
+                state.purge_everything(Waiting { since: batch.oldest(), repeat: batch.repeat() });
+            }
             Batch::Targets(mode, targets) => {
                 let first = targets.into_iter().map(|(target, waiting)| ((target, mode), waiting));
                 let mut all: IndexMap<_, _> = first.collect();
@@ -200,8 +205,9 @@ impl Batch {
         self.waiting().map(|waiting| waiting.repeat).max().unwrap_or_default()
     }
 
-    fn without_repeat(self) -> Self {
-        let once = |waiting: Waiting| Waiting { repeat: Duration::ZERO, ..waiting };
+    /// The same once more, which waits from then on.
+    fn due_at(self, since: Moment) -> Self {
+        let once = |_: Waiting| Waiting { since, repeat: Duration::ZERO };
         match self {
             Batch::Everything(waiting) => Batch::Everything(once(waiting)),
             Batch::Targets(mode, targets) => {
@@ -311,6 +317,36 @@ mod tests {
         assert_eq!(queue.len(), 1);
         queue.complete(take(&queue, 5).unwrap(), moment(5));
         assert!(take(&queue, 5).is_none());
+    }
+
+    #[test]
+    fn a_purge_of_everything_goes_out_again_when_the_last_of_those_it_stands_for_would() {
+        let queue = PurgeQueue::default();
+        add(&queue, &["in doubt"], PurgeMode::Hard, 6 * LATER, 1);
+        let failed = take(&queue, 2).unwrap();
+        queue.add_everything(LATER, moment(3));
+        queue.put_back(failed);
+        assert_eq!(queue.oldest(), Some(moment(1)));
+        let everything = take(&queue, 4).unwrap();
+        assert_eq!(everything, Batch::Everything(Waiting { since: moment(1), repeat: 6 * LATER }));
+    }
+
+    #[test]
+    fn a_repeat_waits_since_it_is_due_and_at_the_end_for_what_was_never_sent() {
+        let queue = PurgeQueue::default();
+        add(&queue, &["a"], PurgeMode::Hard, LATER, 1);
+        queue.complete(take(&queue, 1).unwrap(), moment(2));
+        let again = take(&queue, 13).unwrap();
+        assert_eq!(queue.oldest(), Some(moment(12)));
+        queue.complete(again, moment(13));
+        add(&queue, &["b"], PurgeMode::Hard, LATER, 14);
+        queue.complete(take(&queue, 14).unwrap(), moment(14));
+        add(&queue, &["c"], PurgeMode::Hard, NEVER, 15);
+        for name in ["c", "b"] {
+            let Taken::Batch(batch) = queue.take(1, moment(15), true) else { panic!("{name}") };
+            assert_eq!(names(&Some(batch.clone())), [id(name)]);
+            queue.complete(batch, moment(15));
+        }
     }
 
     #[test]

@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::cdn::CdnRelay;
 use crate::clock::Clock;
@@ -34,7 +33,7 @@ use crate::purging::{PurgeContext, PurgeThrottle, Purged, Purger, purge_targets}
 use crate::random::random_token;
 use crate::store::sources::{SourceState, SourceUpdate};
 use crate::store::{RedisEventSource, Store, StoreError};
-use crate::tasks::spawn;
+use crate::tasks::{end_within, spawn};
 pub(crate) use fallback::FallbackTtls;
 use webhook::Webhooks;
 
@@ -156,15 +155,8 @@ impl EventSources {
     pub async fn stop(&self) {
         const STOP_TIMEOUT: Duration = Duration::from_secs(1);
         self.stop.send_replace(true);
-        let mut running = std::mem::take(&mut *self.running.lock());
-        let ended = async {
-            for consumer in &mut running {
-                _ = consumer.await;
-            }
-        };
-        if timeout(STOP_TIMEOUT, ended).await.is_err() {
-            running.iter().for_each(JoinHandle::abort);
-        }
+        let running = std::mem::take(&mut *self.running.lock());
+        end_within(running, STOP_TIMEOUT).await;
     }
 
     /// Replaces the routes after a configuration change. Those of a file with other `events` belong to templates that
