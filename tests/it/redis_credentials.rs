@@ -23,8 +23,7 @@ fn start(redis: &Redis, credentials: &str, upstream: &Upstream) -> Replica {
 /// Its open connections log in again each second, with the password in a file.
 async fn start_renewing(redis: &Redis, scratch: &Scratch, upstream: &Upstream) -> Replica {
     set_password(redis, "first").await;
-    scratch.file("password", "first");
-    let file = scratch.path().join("password");
+    let file = scratch.file("password", "first");
     let command = format!("auth: {{exec: [cat, \"{}\"], every: 1s}}", file.display());
     let larder = start(redis, &command, upstream);
     shares(&larder).await;

@@ -49,11 +49,11 @@ impl Collector {
         posts.iter().flat_map(|(_, body)| body.clone()).collect()
     }
 
-    /// The last message to a path.
-    fn last(&self, path: &str) -> Option<Vec<u8>> {
+    /// The messages to a path.
+    fn messages(&self, path: &str) -> Vec<Vec<u8>> {
         let posts = self.posts.lock().unwrap();
-        let mut to_path = posts.iter().filter(|(head, _)| head.starts_with(&format!("post {path} http/1.1")));
-        to_path.next_back().map(|(_, body)| body.clone())
+        let to_path = posts.iter().filter(|(head, _)| head.starts_with(&format!("post {path} http/1.1")));
+        to_path.map(|(_, body)| body.clone()).collect()
     }
 }
 
@@ -128,7 +128,7 @@ async fn metrics_have_the_names_of_the_conventions_and_exemplars() {
     let mut larder = Larder::with(&yaml, &upstream);
     larder.get("/a").await.assert_stored();
     eventually("metrics arrive while it runs", || async {
-        collector.last("/v1/metrics").filter(|metrics| count(metrics, b"cache_misses") > 0)
+        collector.messages("/v1/metrics").pop().filter(|metrics| count(metrics, b"cache_misses") > 0)
     })
     .await;
     larder.get("/a").header("traceparent", PARENT).await.assert_hit();
@@ -137,7 +137,7 @@ async fn metrics_have_the_names_of_the_conventions_and_exemplars() {
     larder.get("/new").await.assert_stored();
     larder.shut_down();
     larder.stopped().await.unwrap();
-    let metrics = collector.last("/v1/metrics").expect("metrics");
+    let metrics = collector.messages("/v1/metrics").pop().expect("metrics");
     for text in [
         "http.server.request.duration",
         "http.client.request.duration",
@@ -166,11 +166,7 @@ async fn the_log_goes_to_the_collector_too() {
     larder.get("/a").header("authorization", "Bearer x").await.assert_status(200);
     larder.signal("TERM");
     assert!(larder.ended().await.success());
-    let logs: Vec<u8> = {
-        let posts = collector.posts.lock().unwrap();
-        let logs = posts.iter().filter(|(head, _)| head.starts_with("post /v1/logs http/1.1"));
-        logs.flat_map(|(_, body)| body.clone()).collect()
-    };
+    let logs = collector.messages("/v1/logs").concat();
     for text in [
         "draining; a second signal exits at once",
         "SIGTERM",

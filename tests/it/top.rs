@@ -28,6 +28,7 @@ while time.monotonic() < end:
         os.write(terminal, steps.pop(0)[1].encode())
         seen = b''
 sys.stdout.buffer.write(all)
+os.close(terminal)
 status = os.waitpid(child, 0)[1]
 sys.exit(os.waitstatus_to_exitcode(status) or len(steps))
 ";
@@ -80,7 +81,7 @@ async fn a_terminal_gets_a_screen_that_keys_change_and_leave() {
     let program = env!("CARGO_BIN_EXE_larder");
     let mut command = tokio::process::Command::new("python3");
     command.args(["-c", TERMINAL, steps, program, "top", "--interval", "200ms", "--admin", &admin]);
-    command.args(["--token", "t"]).env("TERM", "xterm-256color").stdin(Stdio::null());
+    command.args(["--token", "t"]).env("TERM", "xterm-256color").stdin(Stdio::null()).kill_on_drop(true);
     let output = with_deadline("it is left", command.output()).await.expect("python3");
     let seen = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(

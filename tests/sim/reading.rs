@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use larder::clock::Timestamp;
 use larder::policy::response_admission::response_targets;
 use larder::policy::{Fingerprint, RequestHead};
 use larder::purge::{ReadVersion, TargetId, Validity, ValidityCache};
@@ -28,12 +27,6 @@ const LEASE_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How many fetches in a row a request joins before it fetches alone.
 const MAX_JOINS: usize = 4;
-
-/// When a fetch asked the upstream, and had the head of its response: its lifetime begins there.
-struct ExchangeTimes {
-    requested_at: Timestamp,
-    received_at: Timestamp,
-}
 
 /// The fetches under way that others may join, by resource.
 #[derive(Default)]
@@ -191,7 +184,8 @@ impl Replica {
         }
         let (begun, requested_at) = (self.world.history.now(), self.clock.now());
         let versions = self.world.upstream.read(resource).await?;
-        let times = ExchangeTimes { requested_at, received_at: self.clock.now() };
+        // The lifetime begins with the head of the response.
+        let terms = Terms::unstored(requested_at, self.clock.now());
         let body = Body { begun, received: millis(), versions };
         let Some(shared) = shared else { return Some(body) };
         // With a 304 the tags of the content are those that are stored; other rules have other names for them.
@@ -210,7 +204,7 @@ impl Replica {
             sleep(self.world.upstream.draw_body_delay()).await;
             shared.set(answered(Some(targets.clone())));
         }
-        let entry = self.entry((resource, rules), &token, &body, targets.to_vec(), times);
+        let entry = self.entry((resource, rules), &token, &body, targets.to_vec(), terms);
         let is_outdated = self.store.get_local(&key(resource)).is_some_and(|found| match found.stored {
             StoredEntry::Response(stored) => {
                 found.soft_purged.is_none() && stored.head.terms().requested_at > requested_at
@@ -230,15 +224,12 @@ impl Replica {
         token: &FetchToken,
         body: &Body,
         targets: Vec<TargetId>,
-        ExchangeTimes { requested_at, received_at }: ExchangeTimes,
+        terms: Terms,
     ) -> StoredEntry {
         let Setting { ttl, stale, .. } = self.world.setting;
         let tags: Vec<String> = list_items(resource).map(|item| tag(rules, item)).collect();
-        let terms = Terms {
-            freshness_lifetime: ttl,
-            expires_at: received_at.plus(ttl + stale),
-            ..Terms::unstored(requested_at, received_at)
-        };
+        let terms =
+            Terms { freshness_lifetime: ttl, expires_at: terms.received_at.plus(ttl + stale), ..terms };
         let head = StoredHead {
             key: key(resource),
             fingerprint: Fingerprint(rules),
