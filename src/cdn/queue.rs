@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_purge_of_everything_goes_out_again_when_the_last_of_those_it_stands_for_would() {
+    fn everything_goes_out_again_when_the_last_it_stands_for_would() {
         let queue = PurgeQueue::default();
         add(&queue, &["in doubt"], PurgeMode::Hard, 6 * LATER, 1);
         let failed = take(&queue, 2).unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_waits_since_it_is_due_and_at_the_end_for_what_was_never_sent() {
+    fn a_repeat_waits_since_it_is_due_and_is_the_last_at_the_end() {
         let queue = PurgeQueue::default();
         add(&queue, &["a"], PurgeMode::Hard, LATER, 1);
         queue.complete(take(&queue, 1).unwrap(), moment(2));

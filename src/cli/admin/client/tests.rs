@@ -154,7 +154,7 @@ async fn something_else_that_listens_is_explained() {
 
 /// Another server may have the address after a stream, or after a failure: it gets no token before it is known.
 #[test]
-fn a_server_is_identified_again_after_its_stream_and_after_a_failure() {
+fn a_server_is_identified_again_after_a_stream_or_failure() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = AdminAddress::Tcp(other.local_addr().unwrap().to_string());
     let answering = std::thread::spawn(move || {
