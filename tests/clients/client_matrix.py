@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 
-from harness import HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, end, is_open, judge, larder
-from harness import wait_until
+from harness import HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, end, has_modules, has_package
+from harness import is_open, judge, larder, wait_until
 
 HTTP = "get cached 304 range head gzip chunked redirect cookies upload stream continue events early purge update".split()
 STREAMS = "EventSource WebSocket unary streams status".split()
@@ -51,14 +51,6 @@ class Client:
     direct: list = None
 
 
-def has_module(name):
-    return lambda: subprocess.run([PYTHON, "-c", f"import {name}"], capture_output=True).returncode == 0
-
-
-def has_package(name):
-    return lambda: shutil.which("node") and (WORK / "node_modules" / name).exists()
-
-
 def build_go():
     if not shutil.which("go"):
         return False
@@ -72,7 +64,7 @@ def clients():
         # The server speaks HTTP/1.1 only.
         yield Client(name, [curl, option], http, lambda: shutil.which("curl"), direct=[curl, "--http1.1"])
     for name in ["requests", "httpx", "aiohttp"]:
-        yield Client(name, [PYTHON, HERE / "clients.py", name], http, has_module(name))
+        yield Client(name, [PYTHON, HERE / "clients.py", name], http, has_modules(name))
     yield Client("Node fetch", ["node", HERE / "clients.mjs", "fetch"], http, lambda: shutil.which("node"))
     for name in ["axios", "undici"]:
         yield Client(name, ["node", HERE / "clients.mjs", name], http, has_package(name))
@@ -82,7 +74,7 @@ def clients():
     command = ["java", "-cp", ":".join(map(str, jars)), HERE / "ApacheClient.java"]
     yield Client("Apache HttpClient", command, http, lambda: shutil.which("javac") and all(jar.exists() for jar in jars))
     browser = [case for case in http if case != "stream"] + ["EventSource", "WebSocket"]
-    has_websockets = has_module("websockets")
+    has_websockets = has_modules("websockets")
     is_there = lambda: shutil.which("chromium") and has_websockets()
     yield Client("Chromium", [PYTHON, HERE / "chromium.py"], browser, is_there, ("http", "websocket"))
     node = ["node", HERE / "streams.mjs"]
@@ -92,7 +84,7 @@ def clients():
     yield Client("websockets", [PYTHON, HERE / "streams.py", "websockets"], sockets, has_websockets, ("websocket",))
     calls = ["unary", "streams", "status", "shutdown"]
     yield Client("grpc-js", [*node, "grpc"], calls, has_package("@grpc/grpc-js"), ("grpc",))
-    yield Client("grpcio", [PYTHON, HERE / "streams.py", "grpcio"], calls, has_module("grpc"), ("grpc",))
+    yield Client("grpcio", [PYTHON, HERE / "streams.py", "grpcio"], calls, has_modules("grpc"), ("grpc",))
 
 
 def started(stack, program, servers, origins):

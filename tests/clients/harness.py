@@ -27,6 +27,17 @@ ENVIRONMENT = {**os.environ, "MARKS": str(MARKS)}
 RIGHT = {"=", "yes", "better", ""}
 
 
+def has_modules(*names):
+    """Whether Python's packages are installed, as a function."""
+    command = [PYTHON, "-c", "import " + ", ".join(names)]
+    return lambda: PYTHON.exists() and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def has_package(name):
+    """Whether Node and a package of npm are installed, as a function."""
+    return lambda: shutil.which("node") and (WORK / "node_modules" / name).exists()
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

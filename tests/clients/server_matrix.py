@@ -8,13 +8,12 @@ import pathlib
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
-from harness import ENVIRONMENT, HERE, JARS, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, free_port, is_open, judge
-from harness import larder, listening
+from harness import ENVIRONMENT, HERE, JARS, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, free_port, has_modules
+from harness import has_package, is_open, judge, larder, listening
 
 CASES = "get cached 304 range head gzip chunked redirect cookies upload stream continue events early".split()
 TABLES = [[*CASES, "shutdown", "race", "race, unset"]]
@@ -50,12 +49,6 @@ class Server:
     keep_alive: int = 1
 
 
-def has_modules(*names):
-    return lambda: PYTHON.exists() and not subprocess.run(
-        [PYTHON, "-c", "import " + ", ".join(names)], capture_output=True
-    ).returncode
-
-
 def servers():
     yield Server("nginx", ["nginx", "-c", "nginx.conf"], lambda: shutil.which("nginx"), signal.SIGQUIT)
     apache = ["apache2", "-DFOREGROUND", "-f", "apache.conf"]
@@ -64,7 +57,7 @@ def servers():
     yield Server("Caddy", caddy, lambda: shutil.which("caddy"))
     yield Server("HAProxy", ["haproxy", "-db", "-q", "-f", "haproxy.cfg"], lambda: shutil.which("haproxy"), signal.SIGUSR1)
     express = ["node", SERVERS / "express.mjs", "PORT", "KEEP_ALIVE"]
-    yield Server("Express", express, lambda: (WORK / "node_modules/express").exists())
+    yield Server("Express", express, has_package("express"))
     quiet = ["--log-level", "error"]
     uvicorn = [PYTHON, "-m", "uvicorn", "fastapi_app:app", "--port", "PORT", "--timeout-keep-alive", "KEEP_ALIVE", *quiet]
     yield Server("FastAPI on uvicorn", uvicorn, has_modules("fastapi", "uvicorn"), keep_alive=2)
