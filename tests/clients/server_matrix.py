@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import getpass
+import os
 import pathlib
 import random
 import shutil
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 
+import sample
 from harness import ENVIRONMENT, HERE, JARS, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, free_port, has_modules
 from harness import has_package, is_open, judge, larder, listening
 
@@ -77,9 +79,8 @@ def make_site(folder):
     site = folder / "site"
     site.mkdir()
     folder.chmod(0o755)
-    text = "".join(f"{number:06}\n" for number in range(10_000))
-    for name, content in {"text": text, "gzip": text, "set-cookies": "set"}.items():
-        (site / name).write_text(content)
+    for name, content in {"text": sample.TEXT, "gzip": sample.TEXT, "set-cookies": b"set"}.items():
+        (site / name).write_bytes(content)
 
 
 @contextlib.contextmanager
@@ -108,7 +109,9 @@ def running(server, origin):
             if part in CONFIGURATIONS:
                 command[at] = folder / part
                 command[at].write_text(replaced((SERVERS / part).read_text()))
-        environment = {**ENVIRONMENT, "PYTHONPATH": str(SERVERS), "XDG_DATA_HOME": directory, "PYTHONDONTWRITEBYTECODE": "1"}
+        # The applications, and the sample that they import.
+        paths = {"PYTHONPATH": f"{SERVERS}{os.pathsep}{HERE}", "XDG_DATA_HOME": directory}
+        environment = {**ENVIRONMENT, **paths, "PYTHONDONTWRITEBYTECODE": "1"}
         with listening(command, port, cwd=WORK, env=environment) as process:
             yield process, f"http://127.0.0.1:{port}"
 

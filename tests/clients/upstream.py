@@ -1,20 +1,13 @@
 #!/usr/bin/env python3
 """The server that all clients ask, directly and through larder. Its answers do not depend on the time."""
 
-import gzip
-import hashlib
 import http.server
 import itertools
-import os
-import pathlib
 import socketserver
 import sys
-import time
 
-TEXT = b"".join(b"%06d\n" % number for number in range(10_000))
+import sample
 
-# A request for /slow makes the file `waiting` in this folder, and is answered once there is a file `release`.
-MARKS = pathlib.Path(os.environ.get("MARKS", "."))
 VERSIONS = itertools.count()
 
 
@@ -35,67 +28,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         {
             "/text": self.text,
-            "/gzip": lambda: self.answer(
-                200, gzip.compress(TEXT, mtime=0), Content_Encoding="gzip", Vary="Accept-Encoding"
-            ),
+            "/gzip": lambda: self.answer(200, sample.COMPRESSED, **sample.GZIP_FIELDS),
             "/redirect": lambda: self.answer(302, Location="/text"),
             "/set-cookies": lambda: self.answer(200, b"set", Set_Cookie=["a=1; Path=/", "b=2; Path=/"]),
             "/cookies": lambda: self.answer(200, "; ".join(self.headers.get_all("Cookie", [])).encode()),
             "/count": lambda: self.answer(200, b"%d" % next(VERSIONS), Cache_Control="max-age=60"),
-            "/slow": self.slow,
-            "/events": self.events,
-            "/ticks": self.ticks,
-            "/chunked": self.chunked,
+            "/slow": lambda: self.answer(200, sample.wait_for_release()),
+            "/events": lambda: self.stream("text/event-stream", sample.EVENTS),
+            "/ticks": lambda: self.stream("text/event-stream", self.ticks()),
+            "/chunked": lambda: self.stream("text/plain", sample.CHUNKS),
         }.get(self.path, lambda: self.answer(404))()
 
     do_HEAD = do_GET
 
     def text(self):
-        fields = {"ETag": '"1"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
-        if self.headers.get("If-None-Match") == '"1"':
-            return self.answer(304, **fields)
-        if (wanted := self.headers.get("Range", "")).startswith("bytes="):
-            first, last = map(int, wanted[6:].split("-"))
-            fields["Content-Range"] = f"bytes {first}-{last}/{len(TEXT)}"
-            return self.answer(206, TEXT[first : last + 1], **fields)
-        self.answer(200, TEXT, **fields)
+        status, fields, content = sample.text(self.headers.get("If-None-Match"), self.headers.get("Range"))
+        self.answer(status, content, **fields)
 
-    def begin_chunks(self, media_type):
+    def stream(self, media_type, parts):
+        """Sends each part as a chunk of its own."""
         self.send_response_only(200)
         self.send_header("Content-Type", media_type)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-
-    def chunk(self, data):
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-        self.wfile.flush()
-
-    def events(self):
-        self.begin_chunks("text/event-stream")
-        for number in range(3):
-            self.chunk(b"data: %d\n\n" % number)
+        for part in parts:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
 
     def ticks(self):
         """An event stream that ends after three events. A client that comes again gets those after its last one."""
-        self.begin_chunks("text/event-stream")
-        self.chunk(b"retry: 50\n\n")
         first = int(self.headers.get("Last-Event-ID", 0)) + 1
-        for number in range(first, first + 3):
-            self.chunk(b"id: %d\ndata: %d\n\n" % (number, number))
-        self.wfile.write(b"0\r\n\r\n")
-
-    def slow(self):
-        (MARKS / "waiting").touch()
-        while not (MARKS / "release").exists():
-            time.sleep(0.02)
-        self.answer(200, TEXT)
-
-    def chunked(self):
-        self.begin_chunks("text/plain")
-        for at in range(0, len(TEXT), 7000):
-            self.chunk(TEXT[at : at + 7000])
-        self.wfile.write(b"0\r\n\r\n")
+        return [b"retry: 50\n\n", *(b"id: %d\ndata: %d\n\n" % (number, number) for number in range(first, first + 3))]
 
     def content(self):
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
@@ -117,8 +81,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while self.connection.recv(1 << 16):
                 pass
             return
-        content = self.content()
-        self.answer(200, b"%d %s" % (len(content), hashlib.sha256(content).hexdigest().encode()))
+        self.answer(200, sample.echo(self.content()))
 
     do_PUT = do_POST
 

@@ -1,6 +1,6 @@
 """Django, for gunicorn."""
 
-import common
+import sample
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, HttpResponseRedirect, StreamingHttpResponse
@@ -16,16 +16,16 @@ settings.configure(
 
 
 def text(request):
-    status, fields, content = common.text(request.headers.get("If-None-Match"), request.headers.get("Range"))
+    status, fields, content = sample.text(request.headers.get("If-None-Match"), request.headers.get("Range"))
     return HttpResponse(content, status=status, headers=fields, content_type="text/plain")
 
 
 def compressed(_):
-    return HttpResponse(common.COMPRESSED, headers=common.GZIP_FIELDS)
+    return HttpResponse(sample.COMPRESSED, headers=sample.GZIP_FIELDS)
 
 
 def chunked(_):
-    return StreamingHttpResponse(iter(common.CHUNKS), content_type="text/plain")
+    return StreamingHttpResponse(iter(sample.CHUNKS), content_type="text/plain")
 
 
 def redirect(_):
@@ -44,20 +44,20 @@ def cookies(request):
 
 
 def events(_):
-    return StreamingHttpResponse(iter(common.EVENTS), content_type="text/event-stream")
+    return StreamingHttpResponse(iter(sample.EVENTS), content_type="text/event-stream")
 
 
 def slow(_):
-    return HttpResponse(common.wait_for_release())
+    return HttpResponse(sample.wait_for_release())
 
 
 def echo(request):
     # Django takes content without a length for empty; gunicorn does not.
-    return HttpResponse(common.echo(request.environ["wsgi.input"].read()))
+    return HttpResponse(sample.echo(request.environ["wsgi.input"].read()))
 
 
 def refused(request):
-    if int(request.headers.get("Content-Length", 0)) > common.LIMIT:
+    if int(request.headers.get("Content-Length", 0)) > sample.LIMIT:
         return HttpResponse("too large", status=413)
     return echo(request)
 

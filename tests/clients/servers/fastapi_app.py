@@ -1,6 +1,6 @@
 """FastAPI, for uvicorn and hypercorn."""
 
-import common
+import sample
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
@@ -9,18 +9,18 @@ app = FastAPI()
 
 @app.api_route("/text", methods=["GET", "HEAD"])
 async def text(request: Request):
-    status, fields, content = common.text(request.headers.get("if-none-match"), request.headers.get("range"))
+    status, fields, content = sample.text(request.headers.get("if-none-match"), request.headers.get("range"))
     return Response(content, status, fields, "text/plain")
 
 
 @app.get("/gzip")
 async def compressed():
-    return Response(common.COMPRESSED, headers=common.GZIP_FIELDS, media_type="text/plain")
+    return Response(sample.COMPRESSED, headers=sample.GZIP_FIELDS, media_type="text/plain")
 
 
 @app.get("/chunked")
 async def chunked():
-    return StreamingResponse(iter(common.CHUNKS), media_type="text/plain")
+    return StreamingResponse(iter(sample.CHUNKS), media_type="text/plain")
 
 
 @app.get("/redirect")
@@ -43,22 +43,22 @@ async def cookies(request: Request):
 
 @app.get("/events")
 async def events():
-    return StreamingResponse(iter(common.EVENTS), media_type="text/event-stream")
+    return StreamingResponse(iter(sample.EVENTS), media_type="text/event-stream")
 
 
 # Not async: it runs on a thread of its own.
 @app.get("/slow")
 def slow():
-    return Response(common.wait_for_release())
+    return Response(sample.wait_for_release())
 
 
 @app.post("/echo")
 async def echo(request: Request):
-    return Response(common.echo(await request.body()))
+    return Response(sample.echo(await request.body()))
 
 
 @app.post("/refused")
 async def refused(request: Request):
-    if int(request.headers.get("content-length", 0)) > common.LIMIT:
+    if int(request.headers.get("content-length", 0)) > sample.LIMIT:
         return Response("too large", 413)
-    return Response(common.echo(await request.body()))
+    return Response(sample.echo(await request.body()))

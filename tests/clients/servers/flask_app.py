@@ -1,6 +1,6 @@
 """Flask, for gunicorn."""
 
-import common
+import sample
 from flask import Flask, Response, redirect, request
 
 app = Flask(__name__)
@@ -8,18 +8,18 @@ app = Flask(__name__)
 
 @app.get("/text")
 def text():
-    status, fields, content = common.text(request.headers.get("If-None-Match"), request.headers.get("Range"))
+    status, fields, content = sample.text(request.headers.get("If-None-Match"), request.headers.get("Range"))
     return Response(content, status, fields, mimetype="text/plain")
 
 
 @app.get("/gzip")
 def compressed():
-    return Response(common.COMPRESSED, headers=common.GZIP_FIELDS)
+    return Response(sample.COMPRESSED, headers=sample.GZIP_FIELDS)
 
 
 @app.get("/chunked")
 def chunked():
-    return Response(iter(common.CHUNKS), mimetype="text/plain")
+    return Response(iter(sample.CHUNKS), mimetype="text/plain")
 
 
 @app.get("/redirect")
@@ -42,20 +42,20 @@ def cookies():
 
 @app.get("/events")
 def events():
-    return Response(iter(common.EVENTS), mimetype="text/event-stream")
+    return Response(iter(sample.EVENTS), mimetype="text/event-stream")
 
 
 @app.get("/slow")
 def slow():
-    return Response(common.wait_for_release())
+    return Response(sample.wait_for_release())
 
 
 @app.post("/echo")
 def echo():
-    return Response(common.echo(request.get_data()))
+    return Response(sample.echo(request.get_data()))
 
 
 @app.post("/refused")
 def refused():
-    request.max_content_length = common.LIMIT
-    return Response(common.echo(request.get_data()))
+    request.max_content_length = sample.LIMIT
+    return Response(sample.echo(request.get_data()))

@@ -1,4 +1,4 @@
-"""The parts of an answer that the Python applications share."""
+"""The sample that upstream.py and the Python applications answer with."""
 
 import gzip
 import hashlib
@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 
+# A request for /slow makes the file `waiting` in this folder, and is answered once there is a file `release`.
 MARKS = pathlib.Path(os.environ.get("MARKS", "."))
 TEXT = b"".join(b"%06d\n" % number for number in range(10_000))
 COMPRESSED = gzip.compress(TEXT, mtime=0)
