@@ -14,8 +14,8 @@ import tempfile
 import time
 
 import sample
-from harness import ENVIRONMENT, HERE, JARS, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, free_port, has_modules
-from harness import has_package, is_open, judge, larder, listening
+from harness import ENVIRONMENT, HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, free_port
+from harness import has_modules, has_package, is_open, judge, larder, listening
 
 CASES = "get cached 304 range head gzip chunked redirect cookies upload stream continue events early".split()
 TABLES = [[*CASES, "shutdown", "race", "race, unset"]]
@@ -37,6 +37,8 @@ MODULES = "/usr/lib/apache2/modules"
 # larder is told that time.
 CONNECTIONS = 100
 RACES = {"race": (50, 0.3, 1.1, True), "race, unset": (20, 0.9, 1.1, False)}
+# A write without an answer: the connection is closed or reset, or nothing comes within LIMIT.
+UNANSWERED = (asyncio.IncompleteReadError, ConnectionError, TimeoutError)
 
 
 @dataclasses.dataclass
@@ -135,26 +137,38 @@ def ask_at_shutdown(server, program, origin):
     return judge("shutdown", answers[0] or "nothing", answers[1])
 
 
+async def write(reader, writer):
+    """The status of the answer to a POST, and whether the connection ends with it."""
+    writer.write(b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}")
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    if "content-length: " in head:
+        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+    else:
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+        await reader.readuntil(b"\r\n")
+    return int(head.split()[1]), "connection: close" in head
+
+
 async def post(port, statuses, gaps):
     """A connection of a client, which sends a POST in each round."""
-    request = b"POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     begin = time.monotonic()
     for gap in gaps:
         begin += gap
         await asyncio.sleep(max(0, begin - time.monotonic()))
-        writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        statuses.append(int(head.split()[1]))
-        if "content-length: " in head:
-            await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-        else:
-            while size := int(await reader.readline(), 16):
-                await reader.readexactly(size + 2)
-            await reader.readline()
-        if "connection: close" in head:
+        try:
+            async with asyncio.timeout(LIMIT):
+                status, is_last = await write(reader, writer)
+        except UNANSWERED:
+            status, is_last = "no answer", True
+        statuses.append(status)
+        if is_last:
             writer.close()
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            # Without a new connection, the next write has no answer either.
+            with contextlib.suppress(*UNANSWERED):
+                async with asyncio.timeout(LIMIT):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.close()
 
 
@@ -173,7 +187,7 @@ def race(case, server, program, url):
     with larder(program, f"{{url: '{url}', idle_timeout: {idle_timeout}s}}") as (_, proxy):
         statuses = asyncio.run(post_all(int(proxy.rsplit(":", 1)[1]), gaps))
     failed = [status for status in statuses if status != 200]
-    return "yes" if not failed else f"{len(failed)} of {len(statuses)} failed with {sorted(set(failed))}"
+    return "yes" if not failed else f"{len(failed)} of {len(statuses)} failed with {sorted(set(failed), key=str)}"
 
 
 def is_right(case, answer, expected):
