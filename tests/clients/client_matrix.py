@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from harness import HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, end, has_modules, has_package
-from harness import is_open, judge, larder, wait_until
+from harness import is_open, judge, larder, read_line, wait_until
 
 HTTP = "get cached 304 range head gzip chunked redirect cookies upload stream continue events early purge update".split()
 STREAMS = "EventSource WebSocket unary streams status".split()
@@ -109,7 +109,7 @@ def converse(command, process, url):
         list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=WORK
     )
     try:
-        client.stdout.readline()
+        read_line(client)
         shut_down(process, url)
         said, _ = client.communicate("\n", timeout=LIMIT)
         return said.strip().split("\t")[-1]

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -57,6 +58,16 @@ def wait_until(condition, what, process=None):
         time.sleep(0.02)
 
 
+def read_line(process):
+    """The next line that a process prints, or nothing if it ends before, or is ended after LIMIT seconds."""
+    deadline = threading.Timer(LIMIT, process.kill)
+    deadline.start()
+    try:
+        return process.stdout.readline()
+    finally:
+        deadline.cancel()
+
+
 def end(process):
     if process.poll() is None:
         process.terminate()
@@ -85,7 +96,8 @@ def announcing(command):
     command = list(map(str, command))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=WORK)
     try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        port = read_line(process) or sys.exit(f"ended, or not within {LIMIT} s: {command} prints its port")
+        yield f"http://127.0.0.1:{int(port)}"
     finally:
         end(process)
 
