@@ -130,7 +130,7 @@ def ask_at_shutdown(client, program, origins):
         # The connection is drained: the answer came, and then the process ended by itself.
         if code := processes[0].wait(LIMIT):
             return f"larder ended with {code}"
-        return judge("shutdown", directly.get("shutdown", "nothing"), through.get("shutdown"))
+        return judge("shutdown", directly.get("shutdown"), through.get("shutdown"))
 
 
 def play(program, chosen):
@@ -148,6 +148,6 @@ def play(program, chosen):
                 if case == "shutdown":
                     cells[case] = ask_at_shutdown(client, program, origins)
                 else:
-                    cells[case] = judge(case, directly.get(case, "nothing"), through.get(case, "nothing at all"))
+                    cells[case] = judge(case, directly.get(case), through.get(case))
             matrix.add(client.name, cells)
     return matrix

@@ -153,8 +153,10 @@ def ask_slowly(command, stop):
 
 
 def judge(case, directly, through):
-    if through is None and directly is None:
-        return ""
+    """The cell of a case. A case that a client said nothing of is None, and never right through larder."""
+    difference = f"{through or 'nothing'} (directly {directly or 'nothing'})".replace("\t", " ")
+    if through is None:
+        return difference
     if case == "cached":
         return "yes" if through == "True" else f"no hit ({through})"
     if case in ("purge", "update"):
@@ -162,9 +164,9 @@ def judge(case, directly, through):
     if directly == through:
         return "="
     # A client that lost the early answer of the server itself may see it through larder.
-    if case == "early" and re.match("413", through or "") and not re.match("413", directly or ""):
+    if case == "early" and re.match("413", through) and not re.match("413", directly or ""):
         return "better"
-    return f"{through} (directly {directly})".replace("\t", " ")
+    return difference
 
 
 class Matrix:

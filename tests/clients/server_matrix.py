@@ -134,7 +134,7 @@ def ask_at_shutdown(server, program, origin):
             asked = stack.enter_context(larder(program, url))[1] if through else url
             command = [HERE / "curl", "--http1.1", asked, "slow"]
             answers.append(ask_slowly(command, lambda: stop(server, process, url)).get("shutdown"))
-    return judge("shutdown", answers[0] or "nothing", answers[1])
+    return judge("shutdown", *answers)
 
 
 async def write(reader, writer):
