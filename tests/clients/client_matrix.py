@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 
-from harness import HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, end, has_modules, has_package
-from harness import is_open, judge, larder, read_line, wait_until
+from harness import CURL, HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, end, has_modules
+from harness import has_package, is_open, judge, larder, port_of, read_line, wait_until
 
 HTTP = "get cached 304 range head gzip chunked redirect cookies upload stream continue events early purge update".split()
 STREAMS = "EventSource WebSocket unary streams status".split()
@@ -58,11 +58,11 @@ def build_go():
 
 
 def clients():
-    curl, http = HERE / "curl", [*HTTP, "shutdown"]
+    http = [*HTTP, "shutdown"]
     options = [("curl", "--http1.1"), ("curl h2c", "--http2"), ("curl HTTP/2", "--http2-prior-knowledge")]
     for name, option in options:
         # The server speaks HTTP/1.1 only.
-        yield Client(name, [curl, option], http, lambda: shutil.which("curl"), direct=[curl, "--http1.1"])
+        yield Client(name, [CURL, option], http, lambda: shutil.which("curl"), direct=[CURL, "--http1.1"])
     for name in ["requests", "httpx", "aiohttp"]:
         yield Client(name, [PYTHON, HERE / "clients.py", name], http, has_modules(name))
     yield Client("Node fetch", ["node", HERE / "clients.mjs", "fetch"], http, lambda: shutil.which("node"))
@@ -100,7 +100,7 @@ def started(stack, program, servers, origins):
 def shut_down(process, url):
     """Asks larder to end, and returns when it accepts no connection any more."""
     process.terminate()
-    wait_until(lambda: not is_open(int(url.rsplit(":", 1)[1])), "larder accepts nothing more")
+    wait_until(lambda: not is_open(port_of(url)), "larder accepts nothing more")
 
 
 def converse(command, process, url):

@@ -19,6 +19,7 @@ WORK = ROOT / "target/clients"
 PYTHON = WORK / "venv/bin/python"
 PAGE = ROOT / "docs/clients.md"
 JARS = pathlib.Path("/usr/share/java")
+CURL = HERE / "curl"
 # Seconds that anything may take.
 LIMIT = 120
 # A server's /slow tells of its request by a file here, and waits for another one.
@@ -43,6 +44,10 @@ def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
+
+
+def port_of(url):
+    return int(url.rsplit(":", 1)[1])
 
 
 def is_open(port):

@@ -14,8 +14,8 @@ import tempfile
 import time
 
 import sample
-from harness import ENVIRONMENT, HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, free_port
-from harness import has_modules, has_package, is_open, judge, larder, listening
+from harness import CURL, ENVIRONMENT, HERE, JARS, LIMIT, PYTHON, WORK, Matrix, announcing, ask, ask_slowly, free_port
+from harness import has_modules, has_package, is_open, judge, larder, listening, port_of
 
 CASES = "get cached 304 range head gzip chunked redirect cookies upload stream continue events early".split()
 TABLES = [[*CASES, "shutdown", "race", "race, unset"]]
@@ -122,7 +122,7 @@ def stop(server, process, url):
     process.send_signal(server.stop)
     # Not each server closes its listener before its requests have ended.
     last = time.monotonic() + 3
-    while is_open(int(url.rsplit(":", 1)[1])) and time.monotonic() < last:
+    while is_open(port_of(url)) and time.monotonic() < last:
         time.sleep(0.02)
 
 
@@ -132,7 +132,7 @@ def ask_at_shutdown(server, program, origin):
         with contextlib.ExitStack() as stack:
             process, url = stack.enter_context(running(server, origin))
             asked = stack.enter_context(larder(program, url))[1] if through else url
-            command = [HERE / "curl", "--http1.1", asked, "slow"]
+            command = [CURL, "--http1.1", asked, "slow"]
             answers.append(ask_slowly(command, lambda: stop(server, process, url)).get("shutdown"))
     return judge("shutdown", *answers)
 
@@ -185,7 +185,7 @@ def race(case, server, program, url):
     gaps = [draw.uniform(least, longest) * server.keep_alive for _ in range(rounds)]
     idle_timeout = server.keep_alive if is_told else 4
     with larder(program, f"{{url: '{url}', idle_timeout: {idle_timeout}s}}") as (_, proxy):
-        statuses = asyncio.run(post_all(int(proxy.rsplit(":", 1)[1]), gaps))
+        statuses = asyncio.run(post_all(port_of(proxy), gaps))
     failed = [status for status in statuses if status != 200]
     return "yes" if not failed else f"{len(failed)} of {len(statuses)} failed with {sorted(set(failed), key=str)}"
 
@@ -198,12 +198,12 @@ def is_right(case, answer, expected):
 def play(program, chosen):
     matrix = Matrix("servers", TABLES, REASONS)
     with announcing([sys.executable, HERE / "upstream.py"]) as origin:
-        expected = ask([HERE / "curl", "--http1.1", origin])
+        expected = ask([CURL, "--http1.1", origin])
         for server in chosen:
             with running(server, origin) as (_, url):
-                directly = ask([HERE / "curl", "--http1.1", url])
+                directly = ask([CURL, "--http1.1", url])
                 with larder(program, url, routes="[{path: /text, ttl: 60s}]") as (_, proxy):
-                    through = ask([HERE / "curl", "--http1.1", proxy])
+                    through = ask([CURL, "--http1.1", proxy])
                 wrong = {case: directly.get(case) for case in CASES if not is_right(case, directly.get(case), expected[case])}
                 if wrong:
                     sys.exit(f"{server.name} is set up wrongly: {wrong}")
