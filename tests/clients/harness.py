@@ -1,5 +1,6 @@
 """The parts that the matrices share: processes and their ports, judging, and tables."""
 
+import argparse
 import atexit
 import contextlib
 import os
@@ -27,6 +28,21 @@ MARKS = pathlib.Path(tempfile.mkdtemp(prefix="larder-clients-"))
 atexit.register(shutil.rmtree, MARKS, ignore_errors=True)
 ENVIRONMENT = {**os.environ, "MARKS": str(MARKS)}
 RIGHT = {"=", "yes", "better", ""}
+
+
+def new_parser(description):
+    """A parser of a script's arguments, with the one that all have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--install", action="store_true")
+    return parser
+
+
+def prepare(larder, install=False):
+    """Makes the folder to work in, and installs into it if asked to. Returns larder's path, by default the debug build's."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    if install:
+        subprocess.run([HERE / "install"], check=True)
+    return pathlib.Path(larder or ROOT / "target/debug/larder").resolve()
 
 
 def has_modules(*names):
