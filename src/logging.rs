@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogSettings;
 use crate::log_writer::{self, LogWriter, Sink, WriterOptions};
+use crate::telemetry::LogLayer;
 
 static WRITER: OnceLock<LogWriter<Vec<u8>>> = OnceLock::new();
 
@@ -30,21 +32,11 @@ pub(crate) fn init(settings: &LogSettings) -> Result<(), String> {
 }
 
 /// Adds the export of the log to an OpenTelemetry collector, which is off until it is configured.
-#[cfg(feature = "otel")]
 fn with_export<S>(subscriber: S) -> impl SubscriberInitExt
 where
     S: Subscriber + Send + Sync + 'static,
 {
-    use tracing_subscriber::layer::SubscriberExt as _;
-    subscriber.with(crate::telemetry::LogLayer)
-}
-
-#[cfg(not(feature = "otel"))]
-fn with_export<S>(subscriber: S) -> impl SubscriberInitExt
-where
-    S: Subscriber + Send + Sync + 'static,
-{
-    subscriber
+    subscriber.with(LogLayer)
 }
 
 /// Waits until the log is written, with a bound; call it before exit.

@@ -58,9 +58,7 @@ struct Cli {
 /// The version with the commit, which the build is told as `LARDER_COMMIT` or finds in a repository, and the features.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     let commit = option_env!("LARDER_COMMIT").unwrap_or("unknown");
-    let all = [(cfg!(feature = "otel"), "otel"), (cfg!(feature = "redis-rs"), "redis-rs")];
-    let features: Vec<&str> = all.into_iter().filter_map(|(is_on, name)| is_on.then_some(name)).collect();
-    let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
+    let features = if cfg!(feature = "redis-rs") { "redis-rs" } else { "none" };
     format!("{}\ncommit: {commit}\nfeatures: {features}", env!("CARGO_PKG_VERSION"))
 });
 

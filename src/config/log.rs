@@ -135,12 +135,6 @@ fn tracing(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Option<TracingS
     if node.text().is_some_and(is_off) {
         return Some(None);
     }
-    if !cfg!(feature = "otel") {
-        diagnostics
-            .error(node.location, "this larder was built without OpenTelemetry")
-            .help("build it with `cargo build --release --features otel`, or remove `tracing`");
-        return None;
-    }
     TracingSettings::from_node(node, diagnostics).map(Some)
 }
 

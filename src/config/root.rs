@@ -85,7 +85,7 @@ settings! {
         limits: Limits = mapping(), default "{}";
         /// The log: its format, its level, and the access log.
         log: LogSettings = mapping(), default "{}";
-        /// Export spans of requests, metrics and logs to an OpenTelemetry collector. Only in a build with the feature `otel`.
+        /// Export spans of requests, metrics and logs to an OpenTelemetry collector.
         tracing: Option<TracingSettings> = TRACING, default "off";
         /// Requests that larder sends before clients do: at the start, and periodically. See docs/warming.md.
         warm: YamlNode = deferred(WARM_KIND), default "[]";

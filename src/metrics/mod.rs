@@ -20,9 +20,7 @@ mod watchdog;
 
 pub(crate) use background::BackgroundKind;
 pub(crate) use cdn::CdnMetrics;
-pub(crate) use exposition::MetricFamily;
-#[cfg(feature = "otel")]
-pub(crate) use exposition::MetricKind;
+pub(crate) use exposition::{MetricFamily, MetricKind};
 pub(crate) use history::{SAMPLE_INTERVAL, Sample};
 pub use labels::NonCacheReply;
 pub(crate) use latency::{LatencyCounts, LatencySnapshot};

@@ -1,26 +1,14 @@
-//! Spans of requests, metrics and logs for an OpenTelemetry collector (feature `otel`): sampling, span contexts and
-//! attributes. A thread of its own exports them.
+//! Spans of requests, metrics and logs for an OpenTelemetry collector: sampling, span contexts and attributes.
+//! A thread of its own exports them.
 
-#[cfg(feature = "otel")]
 mod collector;
-#[cfg(not(feature = "otel"))]
-mod disabled;
-#[cfg(feature = "otel")]
 mod exemplars;
-#[cfg(feature = "otel")]
 mod exporter;
-#[cfg(feature = "otel")]
 mod log_layer;
-#[cfg(feature = "otel")]
 mod messages;
-#[cfg(feature = "otel")]
 mod queue;
 
-#[cfg(not(feature = "otel"))]
-use disabled::DisabledExporter as Exporter;
-#[cfg(feature = "otel")]
 use exporter::Exporter;
-#[cfg(feature = "otel")]
 pub(crate) use log_layer::LogLayer;
 
 use std::hash::{BuildHasher, RandomState};

@@ -122,7 +122,6 @@ mod support;
 mod tags;
 mod tailing;
 mod targeted;
-#[cfg(feature = "otel")]
 mod telemetry;
 mod tls;
 mod top;

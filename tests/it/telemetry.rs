@@ -1,4 +1,4 @@
-//! Spans of requests, metrics and logs, as a collector gets them. Only in a build with the feature `otel`.
+//! Spans of requests, metrics and logs, as a collector gets them.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

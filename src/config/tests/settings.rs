@@ -307,19 +307,9 @@ fn an_access_log_is_a_word_or_a_mapping() {
     }
 }
 
-#[cfg(not(feature = "otel"))]
-#[test]
-fn tracing_without_the_feature_is_an_error_with_the_fix() {
-    assert_eq!(right("tracing: off").tracing, None);
-    check_wrong(
-        "tracing: {otlp: http://127.0.0.1:4318}",
-        &["built without OpenTelemetry", "--features otel"],
-    );
-}
-
-#[cfg(feature = "otel")]
 #[test]
 fn tracing_names_a_collector() {
+    assert_eq!(right("tracing: off").tracing, None);
     let tracing = right("tracing: {otlp: http://127.0.0.1:4318}").tracing.expect("it is on");
     assert_eq!(tracing.sample.as_f64(), 0.01);
     assert_eq!((tracing.metrics_interval, tracing.logs), (None, false));
