@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::key_store::KeyStore;
 use super::verdict_cache::{Token, VerdictCache};
 use crate::clock::Timestamp;
-use crate::config::{JwtAlgorithm, JwtSettings};
+use crate::config::JwtSettings;
 use crate::policy::caller::{CallerVerdict, Identity, UnknownCaller};
 use crate::policy::content::parse_strict_json;
 use crate::policy::credential::Credential;
@@ -116,12 +116,13 @@ impl JwtVerifier {
             return Err(Rejection::Invalid);
         };
         let signed = &token[..header.len() + 1 + payload.len()];
-        let (header, signature) = (decode_object(header)?, decode(signature)?);
+        let header = decode_object(header)?;
+        let signature = str::from_utf8(signature).map_err(|_| Rejection::Invalid)?;
         // RFC 7515 §4.1.11: an extension that is not understood.
         if header.contains_key("crit") {
             return Err(Rejection::Invalid);
         }
-        let algorithm = header.get("alg").and_then(Value::as_str).and_then(JwtAlgorithm::from_name);
+        let algorithm = header.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok());
         let algorithm = algorithm.filter(|algorithm| self.settings.algorithms.contains(algorithm));
         let algorithm = algorithm.ok_or(Rejection::Invalid)?;
         let key_id = match header.get("kid") {
@@ -129,7 +130,7 @@ impl JwtVerifier {
             Some(Value::String(id)) => Some(id.as_str()),
             Some(_) => return Err(Rejection::Invalid),
         };
-        match self.keys.present().verify(algorithm, key_id, signed, &signature) {
+        match self.keys.present().verify(algorithm, key_id, signed, signature) {
             None => return Err(Rejection::UnknownKey),
             Some(false) => return Err(Rejection::Invalid),
             Some(true) => {}
@@ -219,13 +220,10 @@ fn is_audience(audience: Option<&str>, claim: Option<&Value>) -> bool {
     }
 }
 
-fn decode(section: &[u8]) -> Result<Vec<u8>, Rejection> {
-    BASE64_URL_SAFE_NO_PAD.decode(section).map_err(|_| Rejection::Invalid)
-}
-
 /// A JSON object without duplicate names.
 fn decode_object(section: &[u8]) -> Result<Map<String, Value>, Rejection> {
-    match parse_strict_json(&decode(section)?) {
+    let section = BASE64_URL_SAFE_NO_PAD.decode(section).map_err(|_| Rejection::Invalid)?;
+    match parse_strict_json(&section) {
         Some(Value::Object(object)) => Ok(object),
         _ => Err(Rejection::Invalid),
     }

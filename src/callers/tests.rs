@@ -241,7 +241,7 @@ fn ecdsa(
 fn ed25519() -> Pair {
     let pair = Ed25519KeyPair::generate().unwrap();
     Pair {
-        algorithm: JwtAlgorithm::EdDsa,
+        algorithm: JwtAlgorithm::EdDSA,
         jwk: json!({"kty": "OKP", "crv": "Ed25519", "x": base64(pair.public_key().as_ref())}),
         sign: Box::new(move |signed| pair.sign(signed).as_ref().to_vec()),
     }
@@ -256,24 +256,24 @@ fn with(jwk: &Value, more: Value) -> Value {
 #[test]
 fn each_algorithm_is_verified_with_its_own_kind_of_key() {
     let pairs = [
-        rsa(JwtAlgorithm::Rs256, &RSA_PKCS1_SHA256),
-        rsa(JwtAlgorithm::Ps256, &RSA_PSS_SHA256),
-        ecdsa(JwtAlgorithm::Es256, &ECDSA_P256_SHA256_FIXED_SIGNING, "P-256", 32),
-        ecdsa(JwtAlgorithm::Es384, &ECDSA_P384_SHA384_FIXED_SIGNING, "P-384", 48),
+        rsa(JwtAlgorithm::RS256, &RSA_PKCS1_SHA256),
+        rsa(JwtAlgorithm::PS256, &RSA_PSS_SHA256),
+        ecdsa(JwtAlgorithm::ES256, &ECDSA_P256_SHA256_FIXED_SIGNING, "P-256", 32),
+        ecdsa(JwtAlgorithm::ES384, &ECDSA_P384_SHA384_FIXED_SIGNING, "P-384", 48),
         ed25519(),
     ];
     for Pair { algorithm, jwk, sign } in &pairs {
         let set = |jwk: Value| KeySet::parse(json!({"keys": [jwk]}).to_string().as_bytes());
         let keys = set(with(jwk, json!({"kid": "a", "use": "sig"}))).unwrap();
         let made = sign(b"text");
-        let verify = |kid, text: &[u8], made: &[u8]| keys.verify(*algorithm, kid, text, made);
+        let verify = |kid, text: &[u8], made: &[u8]| keys.verify(*algorithm, kid, text, &base64(made));
         assert_eq!(verify(Some("a"), b"text", &made), Some(true), "{algorithm:?}");
         assert_eq!(verify(None, b"text", &made), Some(true), "{algorithm:?}");
         assert_eq!(verify(Some("b"), b"text", &made), None, "{algorithm:?}");
         assert_eq!(verify(None, b"test", &made), Some(false), "{algorithm:?}");
         assert_eq!(verify(None, b"text", &made[1..]), Some(false), "{algorithm:?}");
-        for other in pairs.iter().map(|pair| pair.algorithm).chain([JwtAlgorithm::Hs256]) {
-            let found = keys.verify(other, None, b"text", &made);
+        for other in pairs.iter().map(|pair| pair.algorithm).chain([JwtAlgorithm::HS256]) {
+            let found = keys.verify(other, None, b"text", &base64(&made));
             assert!(other == *algorithm || found != Some(true), "{algorithm:?} as {other:?}");
         }
         for (purpose, is_usable) in [
@@ -292,7 +292,7 @@ fn each_algorithm_is_verified_with_its_own_kind_of_key() {
         }
         // A key for another algorithm only.
         let bound = set(with(jwk, json!({"alg": "RS512"}))).unwrap();
-        assert_eq!(bound.verify(*algorithm, None, b"text", &made), None, "{algorithm:?}");
+        assert_eq!(bound.verify(*algorithm, None, b"text", &base64(&made)), None, "{algorithm:?}");
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::PathAndQuery;
+/// A signature algorithm (RFC 7518 §3.1, RFC 8037).
+pub(crate) use jsonwebtoken::Algorithm as JwtAlgorithm;
+use jsonwebtoken::AlgorithmFamily;
 use sha2::{Digest, Sha256};
 
 use super::diagnostics::Diagnostics;
@@ -53,23 +56,6 @@ pub(crate) struct RemoteUrl {
 pub(crate) enum KeyLocation {
     Url(Box<RemoteUrl>),
     File(PathBuf),
-}
-
-/// A signature algorithm (RFC 7518 §3.1, RFC 8037).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum JwtAlgorithm {
-    Hs256,
-    Hs384,
-    Hs512,
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    EdDsa,
 }
 
 settings! {
@@ -182,11 +168,15 @@ fn jwt(node: &YamlNode, diagnostics: &Diagnostics) -> Option<JwtSettings> {
     }
     if settings.algorithms.is_empty() {
         settings.algorithms = match is_symmetric {
-            true => vec![JwtAlgorithm::Hs256],
-            false => vec![JwtAlgorithm::Rs256, JwtAlgorithm::Es256, JwtAlgorithm::EdDsa],
+            true => vec![JwtAlgorithm::HS256],
+            false => vec![JwtAlgorithm::RS256, JwtAlgorithm::ES256, JwtAlgorithm::EdDSA],
         };
     }
-    if settings.algorithms.iter().any(|algorithm| algorithm.is_symmetric() != is_symmetric) {
+    if settings
+        .algorithms
+        .iter()
+        .any(|algorithm| (algorithm.family() == AlgorithmFamily::Hmac) != is_symmetric)
+    {
         diagnostics
             .error(fields.value_location("algorithms"), "an algorithm does not fit the key")
             .help("HS256, HS384 and HS512 need `secret`, the others `keys`");
@@ -246,15 +236,17 @@ const SECRET: Reader<Secret> = Reader::new(Kind::Text, |node, diagnostics| {
     })
 });
 
+const ALGORITHM_NAMES: &[&str] = &[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
+    "EdDSA",
+];
+
 const ALGORITHMS: Reader<Vec<JwtAlgorithm>> =
-    Reader::new(Kind::ListOf(&Kind::Word(JwtAlgorithm::NAMES)), |node, diagnostics| {
+    Reader::new(Kind::ListOf(&Kind::Word(ALGORITHM_NAMES)), |node, diagnostics| {
         list(node, "[RS256]", diagnostics, |node, diagnostics| {
             parsed(node, "an algorithm", diagnostics, |text| {
-                JwtAlgorithm::from_name(text).ok_or_else(|| {
-                    (
-                        format!("`{text}` is not accepted"),
-                        format!("one of {}", JwtAlgorithm::NAMES.join(", ")),
-                    )
+                text.parse().map_err(|_| {
+                    (format!("`{text}` is not accepted"), format!("one of {}", ALGORITHM_NAMES.join(", ")))
                 })
             })
         })
@@ -293,35 +285,6 @@ fn credentials(
         return None;
     }
     distinct(read, diagnostics)
-}
-
-impl JwtAlgorithm {
-    pub(crate) const NAMES: &[&str] = &[
-        "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
-        "EdDSA",
-    ];
-    const ALL: [Self; 12] = [
-        Self::Hs256,
-        Self::Hs384,
-        Self::Hs512,
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Ps256,
-        Self::Ps384,
-        Self::Ps512,
-        Self::Es256,
-        Self::Es384,
-        Self::EdDsa,
-    ];
-
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().zip(Self::ALL).find(|(known, _)| **known == name).map(|(_, it)| it)
-    }
-
-    pub(crate) fn is_symmetric(self) -> bool {
-        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
-    }
 }
 
 impl CallerSettings {

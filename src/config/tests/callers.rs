@@ -18,10 +18,10 @@ fn an_entry_says_how_callers_are_known() {
     let CallerMethod::Jwt(jwt) = &app.method else { panic!("{app:?}") };
     let Some(KeyLocation::Url(url)) = &jwt.keys else { panic!("{jwt:?}") };
     assert_eq!((url.target.as_str(), &jwt.from), ("/a?b=c", &Credential::Cookie("t".into())));
-    assert_eq!(jwt.algorithms, [JwtAlgorithm::Rs256, JwtAlgorithm::Es256, JwtAlgorithm::EdDsa]);
+    assert_eq!(jwt.algorithms, [JwtAlgorithm::RS256, JwtAlgorithm::ES256, JwtAlgorithm::EdDSA]);
     assert_eq!(app.claims, ["sub", "org.id", "team"]);
     let CallerMethod::Jwt(jwt) = &own.method else { panic!("{own:?}") };
-    assert_eq!(jwt.algorithms, [JwtAlgorithm::Hs256]);
+    assert_eq!(jwt.algorithms, [JwtAlgorithm::HS256]);
     let CallerMethod::Ask(ask) = &session.method else { panic!("{session:?}") };
     assert_eq!((ask.url.target.as_str(), ask.forward.len(), ask.identity.len()), ("/check", 2, 1));
     let sources = config.routes.iter().map(|route| &*route.callers.as_ref().unwrap().name);
