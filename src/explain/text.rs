@@ -187,7 +187,8 @@ fn write_purging_writes(
     for purging in &lookup.purging_routes {
         let same = purging.template == purging.tag;
         let names = if same { String::new() } else { format!(", which can produce {}", purging.tag) };
-        write_line(f, "", format_args!("a write to {}: {}{names}", purging.route, purging.template))?;
+        let by = if purging.by_location { "whose `Location` is of" } else { "to" };
+        write_line(f, "", format_args!("a write {by} {}: {}{names}", purging.route, purging.template))?;
     }
     Ok(())
 }

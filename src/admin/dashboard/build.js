@@ -96,6 +96,7 @@ export function failure(error) {
 
 // The routes whose writes purge something.
 export function purgingRoutes(routes) {
-  return routes.map(({ route, template, tag }) => [make("code", {}, route), " by ", make("code", {}, template),
+  return routes.map(({ route, template, tag, byLocation }) => [
+    ...(byLocation ? ["another route, if its ", make("code", {}, "Location"), " is of "] : []), make("code", {}, route), " by ", make("code", {}, template),
     ...(tag && tag !== template ? [", which can be ", make("code", {}, tag)] : [])]);
 }
