@@ -21,6 +21,7 @@ mod draft;
 pub mod events;
 pub mod explain;
 mod hex;
+mod log_interval;
 mod log_writer;
 mod logging;
 pub mod memory_budget;

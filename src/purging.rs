@@ -60,10 +60,13 @@ impl Purger {
             // Behind it, so that what a cache fetches again is new; also if the store has not taken it yet.
             relayed.iter().for_each(|purge| purger.cdn.relay(purge));
             match &result {
-                Ok(_) => purger.metrics.record_purge(source, &reached, line.targets),
-                Err(_) => purger.metrics.record_purge_failure(source),
+                Ok(version) => {
+                    purger.metrics.record_purge(source, &reached, line.targets);
+                    line.write(*version);
+                    purger.log_rejected(source);
+                }
+                Err(error) => line.write_failure(error, purger.metrics.record_purge_failure(source)),
             }
-            line.write(&result);
             result
         };
         spawn(purging.in_current_span())
@@ -80,6 +83,13 @@ impl Purger {
         match source {
             PurgeSource::Write | PurgeSource::Event => Some(self.routes.rules()),
             PurgeSource::PurgeMethod | PurgeSource::Admin => has_query.then(|| self.routes.query_rules()),
+        }
+    }
+
+    /// Logs the rejected purges that no line has told of.
+    fn log_rejected(&self, source: PurgeSource) {
+        if let Some(failures) = self.metrics.take_unlogged_purge_failures(source) {
+            tracing::error!(source = source.as_str(), failures, "not purged");
         }
     }
 
@@ -191,29 +201,25 @@ impl PurgeLogLine {
     }
 
     /// The targets are written as Rust strings, so that what a request sent can't forge a line.
-    fn write(&self, result: &Result<PurgeVersion, StoreError>) {
+    fn write(&self, PurgeVersion(position): PurgeVersion) {
         let PurgeLogLine { source, event_source, route, mode, in_doubt_ms, targets, target_names: named } =
             self;
         let event_source = event_source.as_deref();
-        match result {
-            Ok(PurgeVersion(position)) => {
-                tracing::info!(
-                    source,
-                    event_source,
-                    route,
-                    mode,
-                    in_doubt_ms,
-                    targets,
-                    position,
-                    ?named,
-                    "purged"
-                );
-            }
-            Err(error) => {
-                tracing::error!(
-                    source, event_source, route, mode, in_doubt_ms, targets, %error, ?named, "not purged"
-                );
-            }
+        tracing::info!(source, event_source, route, mode, in_doubt_ms, targets, position, ?named, "purged");
+    }
+
+    /// One that a line has told of already is for those who look for its targets. `failures`: those since the last line.
+    fn write_failure(&self, error: &StoreError, failures: Option<u64>) {
+        let PurgeLogLine { source, event_source, route, mode, in_doubt_ms, targets, target_names: named } =
+            self;
+        let event_source = event_source.as_deref();
+        match failures {
+            Some(failures) => tracing::error!(
+                source, event_source, route, mode, in_doubt_ms, targets, failures, %error, ?named, "not purged"
+            ),
+            None => tracing::debug!(
+                source, event_source, route, mode, in_doubt_ms, targets, %error, ?named, "not purged"
+            ),
         }
     }
 }

@@ -40,6 +40,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::{Moment, Timestamp};
+use crate::log_interval::LogInterval;
 use crate::policy::Route;
 use crate::policy::cache_status::CacheOutcome;
 use crate::policy::not_stored::NotStored;
@@ -215,6 +216,7 @@ struct PurgeCounts {
     purges: Counter,
     targets: Counter,
     failed: Counter,
+    failure_log: LogInterval,
 }
 
 impl Metrics {
@@ -321,9 +323,16 @@ impl Metrics {
         self.process.purges.iter().map(|counts| counts.purges.get()).sum()
     }
 
-    /// Counts a purge that the store rejected.
-    pub(crate) fn record_purge_failure(&self, source: PurgeSource) {
-        self.process.purges[source as usize].failed.add(1);
+    /// Counts a purge that the store rejected. Returns the number to log, if a line is due.
+    pub(crate) fn record_purge_failure(&self, source: PurgeSource) -> Option<u64> {
+        let counts = &self.process.purges[source as usize];
+        counts.failed.add(1);
+        counts.failure_log.record(Moment::now())
+    }
+
+    /// The number of rejected purges that no line in the log has told of, if one is due.
+    pub(crate) fn take_unlogged_purge_failures(&self, source: PurgeSource) -> Option<u64> {
+        self.process.purges[source as usize].failure_log.take_due(Moment::now())
     }
 
     /// Counts a purge whose sender waited for all replicas.
