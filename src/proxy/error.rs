@@ -4,6 +4,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::Body;
+use super::purge_pace::NoTurn;
 use crate::upstream::UpstreamError;
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -48,6 +49,9 @@ pub(crate) enum ProxyError {
     /// The route's `rate`.
     #[error("too many requests")]
     OverRate,
+    /// A write of a sender that purges much at once. Nothing of it was sent.
+    #[error("too many writes that purge; try again")]
+    NoTurn(NoTurn),
     #[error("the fetch was interrupted")]
     Interrupted,
 }
@@ -67,7 +71,7 @@ impl ProxyError {
             ProxyError::BadRequest(_) | ProxyError::Purge(_) => StatusCode::BAD_REQUEST,
             ProxyError::TargetTooLong => StatusCode::URI_TOO_LONG,
             ProxyError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            ProxyError::OverRate => StatusCode::TOO_MANY_REQUESTS,
+            ProxyError::OverRate | ProxyError::NoTurn(NoTurn::OfAddress(_)) => StatusCode::TOO_MANY_REQUESTS,
             ProxyError::Connect => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::OperatorAnonymous => StatusCode::UNAUTHORIZED,
             ProxyError::PurgeForbidden(_) | ProxyError::OperatorRefused(_) => StatusCode::FORBIDDEN,
@@ -76,6 +80,7 @@ impl ProxyError {
             | ProxyError::OperatorUnverified
             | ProxyError::NoOperator
             | ProxyError::NoMemory
+            | ProxyError::NoTurn(NoTurn::OfAll)
             | ProxyError::Upstream(
                 UpstreamError::Busy | UpstreamError::ClientBusy | UpstreamError::CircuitOpen,
             ) => StatusCode::SERVICE_UNAVAILABLE,
@@ -113,8 +118,14 @@ impl ProxyError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        match self {
+            ProxyError::NoTurn(NoTurn::OfAddress(after)) => {
+                headers.insert(RETRY_AFTER, after.as_secs().saturating_add(1).into());
+            }
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
         }
         if *self == ProxyError::OperatorAnonymous {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,68 +1,118 @@
 //! The pace of purges by writes of senders that send many at once, or are beyond their budget. Such a write waits for its
-//! turn before it purges, so that no sender can keep Redis, and every replica that hears of its purges, from working for
-//! the others.
+//! turn before it is forwarded, so that no sender can keep Redis, and every replica that hears of its purges, from working
+//! for the others. A write that would wait for too long is refused, and nothing of it is sent.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until};
+use crate::clock::Moment;
 
 /// For all such senders of this process together. Redis takes some hundred thousand targets in a second.
-const TARGETS_PER_SECOND: u32 = 10_000;
+pub(super) const TARGETS_PER_SECOND: u64 = 10_000;
+
+/// The longest wait for a turn.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// The part of it that the writes of one address may cause. HTTP/1.1 clients within `connections_per_client` rarely have
+/// writes with so many targets under way.
+const MAX_WAIT_OF_ADDRESS: Duration = Duration::from_secs(1);
+
+/// A shorter wait is none.
+const MIN_WAIT: Duration = Duration::from_millis(50);
 
 /// A queue: turns come in the order in which they were asked for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PurgePace {
-    next_turn: Mutex<Instant>,
+    /// The [`Moment`] of the next turn.
+    next_turn: AtomicU64,
 }
 
-impl Default for PurgePace {
-    fn default() -> Self {
-        Self { next_turn: Mutex::new(Instant::now()) }
-    }
+/// Why a write gets no turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoTurn {
+    /// Its own address has too many; it may try again after this time.
+    OfAddress(Duration),
+    /// All such senders together have too many.
+    OfAll,
 }
 
 impl PurgePace {
-    /// Waits until it is the turn of a write that purges this many targets.
-    pub(super) async fn wait(&self, targets: usize) {
-        let mut next_turn = self.next_turn.lock().await;
-        sleep_until(*next_turn).await;
-        let targets = u32::try_from(targets).unwrap_or(TARGETS_PER_SECOND);
-        *next_turn = Instant::now() + Duration::from_secs(1) * targets / TARGETS_PER_SECOND;
+    /// Takes the next turn for a write that purges this many targets. `debt`: how long the earlier turns of its address take.
+    ///
+    /// # Errors
+    /// If it would wait for too long.
+    pub(super) fn take_turn(&self, targets: usize, debt: Duration, now: Moment) -> Result<Moment, NoTurn> {
+        if debt > MAX_WAIT_OF_ADDRESS {
+            return Err(NoTurn::OfAddress(debt - MAX_WAIT_OF_ADDRESS));
+        }
+        let taken = self.next_turn.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+            let turn = Moment::from_nanos(next.max(now.as_nanos()));
+            (turn.since(now) <= MAX_WAIT).then(|| turn.plus(duration(targets)).as_nanos())
+        });
+        let turn = taken.map_err(|_| NoTurn::OfAll)?;
+        let turn = Moment::from_nanos(turn.max(now.as_nanos()));
+        Ok(if turn.since(now) < MIN_WAIT { now } else { turn })
     }
+
+    /// Puts off the next turn by targets that were not known when their write took its turn.
+    pub(super) fn put_off(&self, targets: usize, now: Moment) {
+        self.next_turn.update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+            Moment::from_nanos(next.max(now.as_nanos())).plus(duration(targets)).as_nanos()
+        });
+    }
+}
+
+/// How long a turn takes; at most a second.
+fn duration(targets: usize) -> Duration {
+    let targets = u64::try_from(targets).unwrap_or(u64::MAX).min(TARGETS_PER_SECOND);
+    Duration::from_nanos(targets * (1_000_000_000 / TARGETS_PER_SECOND))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn turns_come_in_order_and_at_the_pace() {
-        let (pace, began) = (Arc::new(PurgePace::default()), Instant::now());
-        let turn = |number: u64| {
-            let pace = pace.clone();
-            async move {
-                pace.wait(100).await;
-                assert_eq!(began.elapsed().as_millis(), u128::from(10 * number), "{number}");
-            }
-        };
-        let turns: Vec<_> = (0..50).map(|number| tokio::spawn(turn(number))).collect();
-        for turn in turns {
-            turn.await.unwrap();
-        }
-        tokio::time::advance(Duration::from_secs(60)).await;
-        pace.wait(1).await;
-        assert_eq!(began.elapsed().as_millis(), 490 + 60_000, "nobody waits for what was long ago");
+    const NONE: Duration = Duration::ZERO;
+
+    fn moment_at(millis: u64) -> Moment {
+        Moment::from_nanos(1 + millis * 1_000_000)
     }
 
-    /// Larger than any write; so is what it costs.
-    #[tokio::test(start_paused = true)]
-    async fn a_number_beyond_all_bounds_costs_a_second() {
-        let (pace, began) = (PurgePace::default(), Instant::now());
-        pace.wait(usize::MAX).await;
-        pace.wait(1).await;
-        assert_eq!(began.elapsed(), Duration::from_secs(1));
+    #[test]
+    fn turns_come_in_order_and_at_the_pace() {
+        let pace = PurgePace::default();
+        let turn = |millis| pace.take_turn(100, NONE, moment_at(millis)).expect("a turn");
+        for _ in 0..5 {
+            assert_eq!(turn(0), moment_at(0), "a short wait is none");
+        }
+        for number in 5..50 {
+            assert_eq!(turn(0), moment_at(10 * number));
+        }
+        assert_eq!(turn(60_000), moment_at(60_000), "nobody waits for what was long ago");
+    }
+
+    #[test]
+    fn a_wait_has_a_bound() {
+        let pace = PurgePace::default();
+        for second in 0..=5 {
+            let turn = pace.take_turn(usize::MAX, NONE, moment_at(0));
+            assert_eq!(turn, Ok(moment_at(1000 * second)), "it takes a second");
+        }
+        assert_eq!(pace.take_turn(1, NONE, moment_at(999)), Err(NoTurn::OfAll));
+        assert_eq!(
+            pace.take_turn(1, NONE, moment_at(1000)),
+            Ok(moment_at(6000)),
+            "what was refused takes none"
+        );
+        pace.put_off(10_000, moment_at(1000));
+        assert_eq!(pace.take_turn(1, NONE, moment_at(1999)), Err(NoTurn::OfAll));
+    }
+
+    #[test]
+    fn the_writes_of_one_address_cause_a_part_of_it() {
+        let (pace, debt) = (PurgePace::default(), Duration::from_millis(1001));
+        let refused = Err(NoTurn::OfAddress(Duration::from_millis(1)));
+        assert_eq!(pace.take_turn(1, debt, moment_at(0)), refused);
+        assert_eq!(pace.take_turn(1, Duration::from_secs(1), moment_at(0)), Ok(moment_at(0)));
     }
 }

@@ -9,9 +9,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::client_request::ClientHead;
+use super::purge_pace::TARGETS_PER_SECOND;
 use crate::clock::Moment;
+use crate::log_interval::LogInterval;
 use crate::policy::CallerFields;
 
 /// 128 KiB.
@@ -30,7 +33,7 @@ pub(super) struct SenderBudgets {
     /// The [`Moment`] at which all that was charged is paid back (GCRA): a minute ahead of now, the budget is used up.
     slots: Box<[AtomicU64]>,
     hasher: RandomState,
-    log: OverrunLog,
+    overruns: LogInterval,
 }
 
 /// The things of which a sender has a budget.
@@ -41,6 +44,8 @@ pub(super) enum Account {
     CutWrites,
     /// Bytes that were fetched beyond those that any client was sent.
     UnsentBytes,
+    /// Purge targets of writes that take turns.
+    PurgePace,
 }
 
 /// The longest time for which a sender pays back what it used beyond its budget.
@@ -53,12 +58,11 @@ pub(super) struct Sender {
     credential: Option<u64>,
 }
 
-/// Overruns since the last line in the log.
-#[derive(Default)]
-struct OverrunLog {
-    writes: AtomicU64,
-    /// The [`Moment`] of the next line.
-    due: AtomicU64,
+impl Sender {
+    /// Whether it is bounded.
+    pub(super) fn has_address(self) -> bool {
+        self.network.is_some()
+    }
 }
 
 impl Default for SenderBudgets {
@@ -66,7 +70,7 @@ impl Default for SenderBudgets {
         Self {
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
-            log: OverrunLog::default(),
+            overruns: LogInterval::default(),
         }
     }
 }
@@ -117,23 +121,30 @@ impl SenderBudgets {
 
     /// Whether the sender has anything left.
     pub(super) fn has_credit(&self, sender: Sender, account: Account, per_minute: u64, now: Moment) -> bool {
-        self.owes_less_than(MINUTE_NANOS, (sender, account), per_minute, now)
+        self.owed(sender, account, per_minute, now) < MINUTE_NANOS
     }
 
     /// Whether the sender has used a tenth of its budget or more, and not paid it back: it sends more than usual.
     pub(super) fn is_burst(&self, sender: Sender, account: Account, per_minute: u64, now: Moment) -> bool {
-        !self.owes_less_than(BURST_NANOS, (sender, account), per_minute, now)
+        self.owed(sender, account, per_minute, now) >= BURST_NANOS
     }
 
-    fn owes_less_than(
-        &self,
-        nanos: u64,
-        (sender, account): (Sender, Account),
-        per_minute: u64,
-        now: Moment,
-    ) -> bool {
-        let end = now.as_nanos().saturating_add(nanos);
-        self.owners(sender, account, per_minute).all(|(slot, _)| slot.load(Ordering::Relaxed) < end)
+    /// The time until all that was charged to the sender is paid back, in nanoseconds.
+    fn owed(&self, sender: Sender, account: Account, per_minute: u64, now: Moment) -> u64 {
+        let owed = |slot: &AtomicU64| slot.load(Ordering::Relaxed).saturating_sub(now.as_nanos());
+        self.owners(sender, account, per_minute).map(|(slot, _)| owed(slot)).max().unwrap_or_default()
+    }
+
+    /// How long the turns take that the sender's address has been charged for.
+    pub(super) fn pace_debt(&self, sender: Sender, now: Moment) -> Duration {
+        let address = Sender { credential: None, ..sender };
+        Duration::from_nanos(self.owed(address, Account::PurgePace, 60 * TARGETS_PER_SECOND, now))
+    }
+
+    /// Charges the sender's address for a turn.
+    pub(super) fn charge_pace(&self, sender: Sender, targets: usize, now: Moment) {
+        let address = Sender { credential: None, ..sender };
+        self.debit(address, (Account::PurgePace, targets as u64), 60 * TARGETS_PER_SECOND, now);
     }
 
     /// The budgets that a sender draws on, and their amounts for a minute.
@@ -155,7 +166,7 @@ impl SenderBudgets {
 
     /// Logs that a write was over its sender's budget, once a minute for all senders.
     pub(super) fn log_overrun(&self, head: &ClientHead, now: Moment) {
-        if let Some(writes) = self.log.record(now) {
+        if let Some(writes) = self.overruns.record(now) {
             let client = head.client_ip.or(head.peer);
             tracing::warn!(
                 ?client,
@@ -163,18 +174,6 @@ impl SenderBudgets {
                 "writes over `limits.purge_targets_per_client` or `cut_writes_per_client`; last client named"
             );
         }
-    }
-}
-
-impl OverrunLog {
-    /// Counts a write. Returns the number of them since the last line, if one is due.
-    fn record(&self, now: Moment) -> Option<u64> {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        let (now, due) = (now.as_nanos(), self.due.load(Ordering::Relaxed));
-        let next = now.saturating_add(MINUTE_NANOS);
-        let is_mine =
-            now >= due && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        is_mine.then(|| self.writes.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -290,13 +289,5 @@ mod tests {
             600,
             moment_at(0)
         ));
-    }
-
-    #[test]
-    fn overruns_are_logged_once_a_minute_with_their_number() {
-        let log = OverrunLog::default();
-        assert_eq!(log.record(moment_at(1)), Some(1));
-        assert_eq!((log.record(moment_at(2)), log.record(moment_at(60))), (None, None));
-        assert_eq!(log.record(moment_at(61)), Some(3));
     }
 }

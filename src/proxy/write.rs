@@ -4,7 +4,7 @@ mod abandonment;
 mod budget;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Op
         pending,
         cut,
         is_marked: false.into(),
+        paced_targets: 0.into(),
         sender: OnceLock::new(),
     });
     let (answer, timed_out) = oneshot::channel();
@@ -116,6 +117,8 @@ struct Write {
     cut: Notify,
     /// A purge intent stands for it.
     is_marked: AtomicBool,
+    /// The targets that other writes wait for already.
+    paced_targets: AtomicUsize,
     /// The owner of the budgets that it is charged to.
     sender: OnceLock<Sender>,
 }
@@ -200,6 +203,7 @@ impl Write {
         let PlannedWrite { plan, request, written, progress, .. } = planned;
         // No intent stands while a slow client sends a small content.
         upstream_request::buffer_content(&self.worker, head, &mut body).await?;
+        self.wait_for_turn(written.targets.len()).await?;
         let in_doubt_for = self.in_doubt_period(written.settle);
         let end = if self.holds_end(plan, written, &body) { body.hold_end() } else { None };
         let mut acquire = Box::pin(self.acquire_guard(planned, in_doubt_for));
@@ -256,7 +260,7 @@ impl Write {
         if outcome != WriteOutcome::Nothing {
             self.pending.name_targets(written.targets.to_vec());
         }
-        let is_limited = self.limit_to_budget(outcome, &mut written).await;
+        let is_limited = self.limit_to_budget(outcome, &mut written);
         if is_limited {
             outcome = WriteOutcome::Purge;
         }

@@ -1,6 +1,8 @@
 //! Beyond its budget a sender's writes pass and purge what they name in full, and nothing more.
 
-use crate::support::{Answer, Larder, Redis, Replica, Upstream, eventually};
+use tokio::task::JoinSet;
+
+use crate::support::{Answer, Client, Larder, Redis, Replica, Reply, Upstream, eventually};
 
 const ROUTES: &str = "
 routes:
@@ -183,4 +185,88 @@ async fn what_waits_for_redis_reaches_only_what_it_names() {
     larder.metric_becomes("larder_purges_waiting", 0.0).await;
     larder.get("/courses/7").await.assert_hit();
     larder.get("/orders/1?x=14999").await.assert_status(504);
+}
+
+const LARGE_WRITES: &str = "
+trusted_proxies: [127.0.0.0/8]
+limits: {purge_targets_per_client: 100}
+routes:
+  - {path: /items, max_targets: 2000, purges: [\"item:{request.json:$.ids[*]}\"]}
+  - {path: /timed, purges: [t], timeout: 300ms}
+";
+
+/// A write of this client that purges a tenth of what all may purge in a second.
+async fn purge_thousand(larder: &Client, client: u8) -> Reply {
+    let ids: Vec<String> = (0..1000).map(|id| id.to_string()).collect();
+    let content = format!("{{\"ids\": [{}]}}", ids.join(", "));
+    let write = larder.request("POST", "/items").header("content-type", "application/json").body(content);
+    write.header("x-forwarded-for", &format!("192.0.2.{client}")).await
+}
+
+/// Lets each of these clients send so many writes at one time, so that none of them waits for another one's purge.
+async fn purge_at_once(larder: &Larder, upstream: &Upstream, clients: std::ops::Range<u8>, each: usize) {
+    let held = upstream.hold_every("/items");
+    let (before, mut writes) = (upstream.count("/items"), JoinSet::new());
+    for client in clients {
+        for _ in 0..each {
+            let larder = Client::new(larder.address());
+            writes.spawn(async move { purge_thousand(&larder, client).await });
+        }
+    }
+    let count = before + writes.len();
+    eventually("all are sent", || async { (upstream.count("/items") == count).then_some(()) }).await;
+    held.release();
+    writes.join_all().await.into_iter().for_each(|reply| drop(reply.assert_status(200)));
+}
+
+/// The clock stands still, so no turn comes.
+#[tokio::test]
+async fn a_write_that_would_wait_for_long_is_refused_unsent() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(LARGE_WRITES, &upstream);
+    purge_at_once(&larder, &upstream, 1..6, 12).await;
+    let sent = upstream.count("/items");
+    let reply = purge_thousand(&larder, 1).await.assert_status(429);
+    assert_eq!(reply.header("retry-after").as_deref(), Some("1"), "its own writes take 1.2 s");
+    purge_thousand(&larder, 6).await.assert_status(200);
+    let reply = purge_thousand(&larder, 6).await.assert_status(503);
+    assert_eq!(reply.header("retry-after").as_deref(), Some("1"), "all together take more than 5 s");
+    purge_thousand(&larder, 7).await.assert_status(200);
+    assert_eq!(upstream.count("/items"), sent + 2, "nothing was sent of what was refused");
+    assert!(larder.log().contains("writes over `limits.purge_targets_per_client`"));
+    larder.after(60);
+    purge_thousand(&larder, 1).await.assert_status(200);
+}
+
+#[tokio::test]
+async fn a_write_whose_client_was_answered_gets_no_turn() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(LARGE_WRITES, &upstream);
+    purge_at_once(&larder, &upstream, 1..2, 3).await;
+    let write = larder.request("POST", "/timed").header("x-forwarded-for", "192.0.2.1");
+    write.body("{}").await.assert_status(504);
+    larder.after(60);
+    purge_thousand(&larder, 1).await.assert_status(200);
+    assert_eq!(upstream.count("/timed"), 0);
+}
+
+#[tokio::test]
+async fn purges_that_redis_does_not_take_are_logged_once() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let routes = "\nroutes:\n  - {path: \"/flood/{id}\", purges: [\"flood:{id}\"]}\n";
+    let larder = Replica::start(&redis, &upstream, "max_lag: 1s, timeout: 500ms", routes).await;
+    redis.stop();
+    larder.is_cut_off().await;
+    for number in 0..20 {
+        larder.request("POST", &format!("/flood/{number}")).body("{}").await.assert_status(200);
+    }
+    let log = larder.log();
+    let lines = |level: &str| {
+        let is_one =
+            |line: &&str| line.contains(level) && line.contains("not purged") && line.contains("flood:");
+        log.lines().filter(is_one).count()
+    };
+    assert_eq!((lines("ERROR"), lines("DEBUG")), (1, 19));
+    assert_eq!(larder.metric("larder_purges_failed_total{source=\"write\"}").await, 20.0);
+    redis.cont();
 }

@@ -72,7 +72,7 @@ impl Write {
         if written.targets.is_empty() {
             return;
         }
-        let is_limited = self.limit_to_budget(WriteOutcome::PurgeInDoubt, &mut written).await;
+        let is_limited = self.limit_to_budget(WriteOutcome::PurgeInDoubt, &mut written);
         let in_doubt_for = if is_limited { Duration::ZERO } else { purge.in_doubt_for };
         let purge = Purge { in_doubt_for, targets: written.targets.to_vec(), ..purge };
         let unconfirmed = UnconfirmedWrite { purge, route, by_content: None };

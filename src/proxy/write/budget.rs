@@ -1,5 +1,8 @@
 //! The bounds on purges by one sender's writes, and on the doubt they leave.
 
+use std::sync::atomic::Ordering;
+
+use super::super::error::ProxyError;
 use super::super::sender_budgets::{Account, Sender, SenderBudgets};
 use super::Write;
 use crate::clock::Moment;
@@ -7,22 +10,54 @@ use crate::policy::invalidation::WriteTargets;
 use crate::policy::write_outcome::WriteOutcome;
 
 impl Write {
-    /// Charges the sender's budget. If it is used up, the write loses what it does not name in full, and its doubt. It waits
-    /// for its turn then, and also if its sender purges much at once. Returns whether it loses anything.
-    pub(super) async fn limit_to_budget(&self, outcome: WriteOutcome, written: &mut WriteTargets) -> bool {
+    /// Waits until the write may be forwarded, if its sender purges much at once. `targets`: those that are known by now.
+    ///
+    /// # Errors
+    /// If it would wait for too long.
+    pub(super) async fn wait_for_turn(&self, targets: usize) -> Result<(), ProxyError> {
+        let (proxy, sender) = (&self.worker.proxy, self.sender());
+        let now = proxy.clock.moment();
+        let debt = self.budgets().pace_debt(sender, now);
+        if targets == 0 || (debt.is_zero() && !self.is_burst(targets)) {
+            return Ok(());
+        }
+        let turn = proxy.purge_pace.take_turn(targets, debt, now).map_err(|no_turn| {
+            self.record_overrun();
+            ProxyError::NoTurn(no_turn)
+        })?;
+        self.budgets().charge_pace(sender, targets, now);
+        self.paced_targets.store(targets, Ordering::Relaxed);
+        if turn > now {
+            proxy.clock.sleep_until(turn).await;
+        }
+        Ok(())
+    }
+
+    /// Charges the sender's budget. If it is used up, the write loses what it does not name in full, and its doubt. Returns
+    /// whether it loses anything.
+    pub(super) fn limit_to_budget(&self, outcome: WriteOutcome, written: &mut WriteTargets) -> bool {
         if outcome == WriteOutcome::Nothing {
             return false;
         }
-        let is_within = self.charge_budget(written.targets.len());
+        let targets = written.targets.len();
+        let is_within = self.charge_budget(targets);
         let is_limited = !is_within && (outcome != WriteOutcome::Purge || !written.is_exact());
         if is_limited {
             self.record_overrun();
             written.drop_widened();
         }
-        if !is_within || self.is_burst() {
-            self.worker.proxy.purge_pace.wait(written.targets.len()).await;
-        }
+        self.charge_pace(targets);
         is_limited
+    }
+
+    /// Lets other writes wait for what this one purges beyond what it took its turn for.
+    fn charge_pace(&self, targets: usize) {
+        let further = targets.saturating_sub(self.paced_targets.fetch_max(targets, Ordering::Relaxed));
+        if further > 0 && self.is_burst(targets) {
+            let (proxy, now) = (&self.worker.proxy, self.worker.proxy.clock.moment());
+            proxy.purge_pace.put_off(further, now);
+            self.budgets().charge_pace(self.sender(), further, now);
+        }
     }
 
     /// A write that was cut off costs its client next to nothing: it purges nothing once the sender's budget is used up.
@@ -44,10 +79,11 @@ impl Write {
         limit == 0 || self.budgets().charge(self.sender(), (account, amount), limit, Moment::now())
     }
 
-    /// Whether its sender's writes have to wait for their turns, within their budget as well.
-    fn is_burst(&self) -> bool {
-        let limit = self.purge_limit();
-        limit > 0 && self.budgets().is_burst(self.sender(), Account::PurgeTargets, limit, Moment::now())
+    /// Whether its sender's writes have to take turns, within their budget as well; or this one is more than the budget.
+    fn is_burst(&self, targets: usize) -> bool {
+        let (limit, now) = (self.purge_limit(), Moment::now());
+        let is_burst = || self.budgets().is_burst(self.sender(), Account::PurgeTargets, limit, now);
+        limit > 0 && (is_burst() || self.sender().has_address() && targets as u64 > limit)
     }
 
     fn purge_limit(&self) -> u64 {
