@@ -29,7 +29,7 @@ pub(crate) use operate::operate;
 pub(crate) use readiness::Readiness;
 pub(crate) use server::serve;
 pub(crate) use shared_stats::report_stats;
-use sizes::Sizes;
+use sizes::{Sizes, SizesQuery, SortBy};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,8 +55,8 @@ use crate::policy::CacheKey;
 use crate::policy::routes::Routes;
 use crate::purge::Purge;
 use crate::purging::{self, Purger, purge_wait};
-use crate::store::Store;
 use crate::store::remote_status::ReplicaStatus;
+use crate::store::{StatsReports, Store};
 use crate::warming::Warming;
 use response::{AdminError, AdminResponse, LISTENER_FIELD, LISTENER_NAME, json, text, with_content_type};
 use stats::Stats;
@@ -111,7 +111,7 @@ GET    /readyz              readiness
 GET    /metrics             metrics for Prometheus
 GET    /dashboard           dashboard for a browser
 GET    /stats               hits, misses, invalidations and latencies, in total and by route; ?scope=all adds up the replicas
-GET    /sizes               memory use by route, tag and path, and single paths: ?by=bytes|responses|uses&limit=20
+GET    /sizes               memory use by route, tag and path, and single paths: ?by=bytes|responses|uses&limit=20; ?by=uses&scope=all for the paths of all replicas
 GET    /replicas            replicas that share the store, and which purges each has applied
 GET    /events              purges as server-sent events
 GET    /purges              journal of purges: ?limit=100&since=POSITION&tag=TAG
@@ -349,11 +349,15 @@ impl AdminState {
         if !shared_stats::parse_scope(query)? {
             return Ok(json(StatusCode::OK, &self.current_stats()));
         }
-        let reports = self.store.stats_reports().await.map_err(|error| {
+        let reports = self.reports_of_replicas().await?;
+        Ok(json(StatusCode::OK, &shared_stats::add_reports(self.stats_value(), &reports)))
+    }
+
+    async fn reports_of_replicas(&self) -> Result<StatsReports, AdminError> {
+        self.store.stats_reports().await.map_err(|error| {
             let fix = "retry when Redis is available, or ask each replica for its own without `scope`";
             AdminError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), fix)
-        })?;
-        Ok(json(StatusCode::OK, &shared_stats::add_reports(self.stats_value(), &reports)))
+        })
     }
 
     /// The counters as JSON, without the order of their declaration.
@@ -416,17 +420,20 @@ impl AdminState {
     }
 
     async fn sizes(&self, query: Option<&str>) -> Result<AdminResponse, AdminError> {
-        let (limit, by) = sizes::parse_query(query)?;
-        let (store, routes, now) = (self.store.clone(), self.routes.clone(), self.clock.now());
-        // Counting takes a while, so it runs off this thread, which serves clients too.
-        let counted =
-            tokio::task::spawn_blocking(move || Sizes::measure(&*store, &routes, now, limit, by)).await;
-        match counted {
-            Ok(sizes) => Ok(json(StatusCode::OK, &sizes)),
-            Err(_) => {
-                Err(AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, "counting failed", "see the log"))
-            }
+        let SizesQuery { limit, by, is_of_all } = sizes::parse_query(query)?;
+        let failed = || AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, "counting failed", "see the log");
+        if !is_of_all {
+            return Ok(json(StatusCode::OK, &self.measure_sizes(limit, by).await.ok_or_else(failed)?));
         }
+        let reports = self.reports_of_replicas().await?;
+        let own = self.measure_sizes(sizes::MAX_LIMIT, by).await.ok_or_else(failed)?;
+        Ok(json(StatusCode::OK, &shared_stats::add_paths(&own, &reports, limit)))
+    }
+
+    /// Counting takes a while, so it runs off this thread, which serves clients too.
+    async fn measure_sizes(&self, limit: usize, by: SortBy) -> Option<Sizes> {
+        let (store, routes, now) = (self.store.clone(), self.routes.clone(), self.clock.now());
+        tokio::task::spawn_blocking(move || Sizes::measure(&*store, &routes, now, limit, by)).await.ok()
     }
 
     async fn purges(&self, query: Option<&str>) -> Result<AdminResponse, AdminError> {

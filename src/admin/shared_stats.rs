@@ -1,5 +1,7 @@
-//! `GET /stats?scope=all`: the counters of all replicas, added up. Each replica reports its own through the store.
+//! `GET /stats?scope=all`: the counters of all replicas, added up, and `GET /sizes?scope=all`: their most used paths. Each
+//! replica reports its own through the store.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +10,22 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::query::query_pairs;
+use super::sizes::{Sizes, SortBy};
 use super::stats::round_percent;
 use super::{AdminError, AdminState};
+use crate::clock::Moment;
 use crate::metrics::hit_rate;
 use crate::store::StatsReports;
 
 /// Between reports. Redis forgets those of a replica that has ended soon after.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Larger reports, of hundreds of routes, are told without latencies, and then without routes.
+/// Larger reports, of hundreds of routes, are told without paths, then without latencies, and then without routes.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
+
+/// The most used paths in a report, and how often they are counted anew, which takes a look at thousands of entries.
+const MAX_REPORTED_PATHS: usize = 50;
+const PATHS_INTERVAL: Duration = Duration::from_secs(30);
 
 const QUERY_USAGE: &str = "write `?scope=all`, or nothing for this replica alone";
 
@@ -26,18 +34,50 @@ pub(crate) async fn report_stats(state: Arc<ArcSwap<AdminState>>) {
     if state.load().store.remote_status().is_none() {
         return;
     }
+    let mut paths = ReportedPaths::default();
     loop {
         let state = state.load_full();
-        if let Err(error) = state.store.report_stats(encode_report(state.stats_value())).await {
+        let mut stats = state.stats_value();
+        stats["paths"] = paths.refresh(&state).await;
+        if let Err(error) = state.store.report_stats(encode_report(stats)).await {
             tracing::debug!(%error, "counters not reported to the other replicas");
         }
         tokio::time::sleep(REPORT_INTERVAL).await;
     }
 }
 
+/// The most used paths as they were counted last.
+#[derive(Default)]
+struct ReportedPaths {
+    counted_at: Option<Moment>,
+    paths: Value,
+}
+
+impl ReportedPaths {
+    /// None if values in Redis are encrypted: whoever reads there is to learn nothing of them.
+    async fn refresh(&mut self, state: &AdminState) -> Value {
+        if state.config.store.encrypt.is_some() {
+            return Value::Null;
+        }
+        let is_empty = self.paths.as_object().is_none_or(Map::is_empty);
+        if is_empty || self.counted_at.is_none_or(|counted| Moment::now().since(counted) >= PATHS_INTERVAL) {
+            self.counted_at = Some(Moment::now());
+            let counted = state.measure_sizes(MAX_REPORTED_PATHS, SortBy::Uses).await;
+            self.paths = counted.map_or(Value::Null, |sizes| {
+                sizes.paths.iter().map(|path| (path.name.clone(), json!(path.uses))).collect()
+            });
+        }
+        self.paths.clone()
+    }
+}
+
 fn encode_report(mut stats: Value) -> Bytes {
-    let reductions: [fn(&mut Value); 3] =
-        [|_| {}, |stats| remove_latencies(&mut stats["routes"]), |stats| stats["routes"] = json!({})];
+    let reductions: [fn(&mut Value); 4] = [
+        |_| {},
+        |stats| stats["paths"] = Value::Null,
+        |stats| remove_latencies(&mut stats["routes"]),
+        |stats| stats["routes"] = json!({}),
+    ];
     let mut report = String::new();
     for reduce in reductions {
         reduce(&mut stats);
@@ -94,6 +134,32 @@ pub(super) fn add_reports(mut own: Value, reports: &StatsReports) -> Value {
     own["missing"] = json!(missing);
     own["replicas"] = replicas.into();
     own
+}
+
+/// The most used paths of all replicas: this one's with those that the others have reported.
+pub(super) fn add_paths(own: &Sizes, reports: &StatsReports, limit: usize) -> Value {
+    let mut uses: HashMap<String, u64> =
+        own.paths.iter().map(|path| (path.name.clone(), path.uses)).collect();
+    let (mut replicas, mut missing) = (vec![reports.own_name.as_str()], Vec::new());
+    for (other, report) in &reports.others {
+        let report = report.as_ref().and_then(|report| serde_json::from_slice::<Value>(report).ok());
+        match report.as_ref().and_then(|report| report["paths"].as_object()) {
+            Some(paths) => {
+                replicas.push(other);
+                for (path, more) in paths {
+                    let sum = uses.entry(path.clone()).or_default();
+                    *sum = sum.saturating_add(more.as_u64().unwrap_or_default());
+                }
+            }
+            None => missing.push(other.as_str()),
+        }
+    }
+    let mut paths: Vec<(String, u64)> = uses.into_iter().collect();
+    paths.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+    paths.truncate(limit);
+    let paths: Vec<Value> =
+        paths.into_iter().map(|(name, uses)| json!({"name": name, "uses": uses})).collect();
+    json!({"paths": paths, "replicas": replicas, "missing": missing})
 }
 
 fn summary(name: &str, stats: &Value) -> Value {

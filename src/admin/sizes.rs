@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::stored_response::StoredResponse;
 
 const DEFAULT_LIMIT: usize = 20;
-const MAX_LIMIT: usize = 1000;
+pub(super) const MAX_LIMIT: usize = 1000;
 
 /// Maximum number of entries looked at.
 const MAX_SAMPLED: usize = 10_000;
@@ -21,7 +21,16 @@ const MAX_SAMPLED: usize = 10_000;
 /// Maximum depth of path prefixes, in segments.
 const MAX_PREFIX_SEGMENTS: usize = 3;
 
-const QUERY_USAGE: &str = "`GET /sizes` takes `limit` (1 to 1000) and `by` (bytes, responses or uses)";
+const QUERY_USAGE: &str =
+    "`GET /sizes` takes `limit` (1 to 1000), `by` (bytes, responses or uses), and `scope=all` with `by=uses`";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SizesQuery {
+    pub limit: usize,
+    pub by: SortBy,
+    /// The most used paths of all replicas, and nothing else.
+    pub is_of_all: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SortBy {
@@ -42,20 +51,20 @@ pub(super) struct Sizes {
     /// Only entries with hits: the path of an entry that was never hit is unknown.
     prefixes: Vec<SizeEntry>,
     /// Whole paths, of such entries.
-    paths: Vec<SizeEntry>,
+    pub paths: Vec<SizeEntry>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct SizeEntry {
-    name: String,
+pub(super) struct SizeEntry {
+    pub name: String,
     responses: u64,
     bytes: u64,
     /// Hits since the entry was stored.
-    uses: u64,
+    pub uses: u64,
 }
 
-pub(super) fn parse_query(query: Option<&str>) -> Result<(usize, SortBy), AdminError> {
-    let (mut limit, mut by) = (DEFAULT_LIMIT, SortBy::Bytes);
+pub(super) fn parse_query(query: Option<&str>) -> Result<SizesQuery, AdminError> {
+    let (mut limit, mut by, mut is_of_all) = (DEFAULT_LIMIT, SortBy::Bytes, false);
     for (name, value) in query_pairs(query)? {
         let wrong = || AdminError::bad_request(format!("invalid parameter `{name}={value}`"), QUERY_USAGE);
         match (name.as_str(), value.as_str()) {
@@ -66,10 +75,15 @@ pub(super) fn parse_query(query: Option<&str>) -> Result<(usize, SortBy), AdminE
             ("by", "bytes") => by = SortBy::Bytes,
             ("by", "responses") => by = SortBy::Responses,
             ("by", "uses") => by = SortBy::Uses,
+            ("scope", "all") => is_of_all = true,
+            ("scope", "replica") => is_of_all = false,
             _ => return Err(wrong()),
         }
     }
-    Ok((limit, by))
+    if is_of_all && by != SortBy::Uses {
+        return Err(AdminError::bad_request("`scope=all` lists paths by uses alone", QUERY_USAGE));
+    }
+    Ok(SizesQuery { limit, by, is_of_all })
 }
 
 impl Sizes {
@@ -161,9 +175,11 @@ mod tests {
 
     #[test]
     fn the_query_says_how_many_and_by_what() {
-        assert_eq!(parse_query(None).unwrap(), (20, SortBy::Bytes));
-        assert_eq!(parse_query(Some("by=uses&limit=3")).unwrap(), (3, SortBy::Uses));
-        for wrong in ["limit=0", "limit=1001", "by=name", "x=1"] {
+        let query = |limit, by, is_of_all| SizesQuery { limit, by, is_of_all };
+        assert_eq!(parse_query(None).unwrap(), query(20, SortBy::Bytes, false));
+        assert_eq!(parse_query(Some("by=uses&limit=3")).unwrap(), query(3, SortBy::Uses, false));
+        assert_eq!(parse_query(Some("scope=all&by=uses")).unwrap(), query(20, SortBy::Uses, true));
+        for wrong in ["limit=0", "limit=1001", "by=name", "x=1", "scope=all", "scope=some"] {
             assert!(parse_query(Some(wrong)).is_err(), "{wrong}");
         }
     }

@@ -37,6 +37,25 @@ pub(super) fn shutdown_requested(
     Ok((drain, exiting))
 }
 
+/// Receives the number of the first SIGTERM, SIGHUP, SIGINT or SIGQUIT, for a command that has something to restore.
+pub(super) fn watch_for_end() -> io::Result<mpsc::Receiver<u8>> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let Signals { mut terminate, mut interrupt, mut quit, mut hangup, .. } = Signals::register(&runtime)?;
+    let (sender, ended) = mpsc::channel();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let kind = runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = quit.recv() => SignalKind::quit(),
+                _ = hangup.recv() => SignalKind::hangup(),
+            }
+        });
+        _ = sender.send(u8::try_from(kind.as_raw_value()).unwrap_or_default());
+    })?;
+    Ok(ended)
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

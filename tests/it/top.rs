@@ -7,8 +7,8 @@ use crate::support::{Command, Redis, Replica, Upstream, eventually, with_deadlin
 const ROUTES: &str =
     "routes: [{path: /a, name: things, ttl: 60s}, {path: '/b/{id}', name: others, ttl: 60s}]";
 
-/// Runs a command on a terminal of 100 columns and 24 lines, presses keys once each text is on the screen, and prints
-/// all that came. A text is one word: cells that stay as they were are not sent again.
+/// Runs a command on a terminal of 100 columns and 24 lines, presses keys (`!15`: sends a signal) once each text is on the
+/// screen, and prints all that came. A text is one word: cells that stay as they were are not sent again.
 const TERMINAL: &str = r"
 import fcntl, os, pty, select, struct, sys, termios, time
 steps = [step.split('=', 1) for step in sys.argv[1].split('|')]
@@ -25,7 +25,8 @@ while time.monotonic() < end:
             break
         seen, all = seen + data, all + data
     if steps and steps[0][0].encode() in seen:
-        os.write(terminal, steps.pop(0)[1].encode())
+        keys = steps.pop(0)[1]
+        os.kill(child, int(keys[1:])) if keys[0] == '!' else os.write(terminal, keys.encode())
         seen = b''
 sys.stdout.buffer.write(all)
 os.close(terminal)
@@ -70,6 +71,65 @@ async fn counters_of_all_replicas_are_one_table() {
 }
 
 #[tokio::test]
+async fn the_most_used_paths_are_those_of_all_replicas() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, "replica: one", ROUTES).await;
+    let two = Replica::start(&redis, &upstream, "replica: two", ROUTES).await;
+    // Only the second replica knows the path, and counts its paths when it starts and after half a minute.
+    for _ in 0..3 {
+        two.get("/b/2").await.assert_status(200);
+    }
+    one.get("/a").await.assert_status(200);
+    one.get("/a").await.assert_status(200);
+    eventually("both have reported their paths", || async {
+        let sizes = one.admin.get("/sizes?by=uses&scope=all").await.assert_status(200).json();
+        let uses = |name: &str| {
+            let paths = sizes["paths"].as_array()?;
+            paths.iter().find(|path| path["name"] == name)?["uses"].as_u64()
+        };
+        (uses("/b/2") == Some(2) && uses("/a") == Some(1) && sizes["missing"] == serde_json::json!([]))
+            .then_some(())
+    })
+    .await;
+    one.admin.get("/sizes?scope=all").await.assert_status(400);
+}
+
+#[tokio::test]
+async fn encrypted_paths_are_not_reported() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let keys = "encrypt: {keys: [{id: a, secret: 0123456789abcdef0123456789abcdef}]}";
+    let larder = Replica::start(&redis, &upstream, &format!("replica: one, {keys}"), ROUTES).await;
+    for _ in 0..2 {
+        larder.get("/b/secret").await.assert_status(200);
+    }
+    let report = eventually("it has reported", || async {
+        let report = redis.command(&["GET", "{larder}:stats:one"]).await;
+        report.contains("\"requests\":2").then_some(report)
+    })
+    .await;
+    assert!(!report.contains("/b/secret") && report.contains("\"paths\":null"), "{report}");
+}
+
+#[tokio::test]
+async fn replicas_without_redis_are_added_up_and_a_silent_one_is_told() {
+    let upstream = Upstream::start();
+    let [one, two] = [(); 2].map(|()| crate::support::Larder::with(ROUTES, &upstream));
+    for larder in [&one, &two] {
+        for _ in 0..3 {
+            larder.get("/a").await.assert_status(200);
+        }
+    }
+    let [one, two] = [&one, &two].map(|larder| format!("http://{}", larder.admin.address()));
+    let top = ["top", "--token", "t", "--admin", &one, "--admin", &two, "--admin", &one];
+    let printed = Command::new(&top).stdout().await;
+    assert!(printed.starts_with("ok; 2 replicas; 6 requests, "), "{printed}");
+    let silent = "127.0.0.1:1";
+    let printed = Command::new(&[&top[..], &["--admin", silent]].concat()).stdout().await;
+    assert!(printed.starts_with("ok; 2 replicas; 6 requests, "), "{printed}");
+    assert!(printed.contains(&format!("! {silent}: ")), "{printed}");
+}
+
+#[tokio::test]
 async fn a_terminal_gets_a_screen_that_keys_change_and_leave() {
     let upstream = Upstream::start();
     let larder = crate::support::Larder::with(ROUTES, &upstream);
@@ -77,20 +137,18 @@ async fn a_terminal_gets_a_screen_that_keys_change_and_leave() {
         larder.get("/a").await.assert_status(200);
     }
     let admin = format!("http://{}", larder.admin.address());
-    let steps = "things=?|reverse=?k|Most=p|PAUSED=q";
-    let program = env!("CARGO_BIN_EXE_larder");
-    let mut command = tokio::process::Command::new("python3");
-    command.args(["-c", TERMINAL, steps, program, "top", "--interval", "200ms", "--admin", &admin]);
-    command.args(["--token", "t"]).env("TERM", "xterm-256color").stdin(Stdio::null()).kill_on_drop(true);
-    let output = with_deadline("it is left", command.output()).await.expect("python3");
-    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{:?}\n{seen}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    // The other screen of the terminal is entered, and left at the end.
-    let (entered, left) = (seen.find("\u{1b}[?1049h"), seen.rfind("\u{1b}[?1049l"));
-    assert!(entered < left && entered.is_some(), "{seen:?}");
+    for (steps, code) in [("things=?|reverse=?k|Most=p|PAUSED=q", 0), ("things=!15", 143), ("things=!1", 129)]
+    {
+        let program = env!("CARGO_BIN_EXE_larder");
+        let mut command = tokio::process::Command::new("python3");
+        command.args(["-c", TERMINAL, steps, program, "top", "--interval", "200ms", "--admin", &admin]);
+        command.args(["--token", "t"]).env("TERM", "xterm-256color").stdin(Stdio::null()).kill_on_drop(true);
+        let output = with_deadline("it is left", command.output()).await.expect("python3");
+        let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{steps}: {:?}\n{seen}\n{errors}", output.status);
+        // The other screen of the terminal is entered, and left at the end.
+        let (entered, left) = (seen.find("\u{1b}[?1049h"), seen.rfind("\u{1b}[?1049l"));
+        assert!(entered < left && entered.is_some(), "{seen:?}");
+    }
 }

@@ -20,10 +20,10 @@ use crate::config::Config;
 pub(super) struct AdminArgs {
     /// The admin listener: a URL, host:port, or unix:/path [default: from the configuration]
     #[arg(long, value_name = "URL", env = "LARDER_ADMIN")]
-    admin: Option<AdminAddress>,
+    pub(super) admin: Option<AdminAddress>,
     /// The admin token [default: from the configuration]
     #[arg(long, value_name = "TOKEN", env = "LARDER_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    pub(super) token: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -22,7 +22,7 @@ const NO_ROUTE: &str = "(no route)";
 pub(super) struct StatsSample {
     pub at: Instant,
     pub status: String,
-    /// Their names. One that shares with no other has none.
+    /// Their names; of one that shares with no other, the address.
     pub replicas: BTreeSet<String>,
     pub notes: Vec<String>,
     pub routes: BTreeMap<String, Counters>,
@@ -56,8 +56,8 @@ pub(super) struct Row {
 }
 
 impl StatsSample {
-    /// Reads the answer of `GET /stats`.
-    pub(super) fn from_stats(stats: &Value, at: Instant) -> Self {
+    /// Reads the answer of `GET /stats` from this address.
+    pub(super) fn from_stats(stats: &Value, at: Instant, address: &str) -> Self {
         let routes = stats["routes"].as_object().into_iter().flatten();
         let mut routes: BTreeMap<String, Counters> =
             routes.map(|(name, route)| (plain(name), Counters::from_stats(route))).collect();
@@ -66,13 +66,39 @@ impl StatsSample {
             routes.insert(NO_ROUTE.to_owned(), unrouted);
         }
         let replicas = stats["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut names: BTreeSet<String> =
+            replicas.iter().filter_map(|replica| replica["name"].as_str()).map(plain).collect();
+        names.remove("");
+        if names.is_empty() {
+            names.insert(plain(address));
+        }
         Self {
             at,
             status: plain(stats["status"].as_str().unwrap_or("-")),
-            replicas: replicas.iter().filter_map(|replica| replica["name"].as_str()).map(plain).collect(),
+            replicas: names,
             notes: read_notes(stats, replicas),
             routes,
         }
+    }
+}
+
+impl StatsSample {
+    /// Adds the counters that another address has told, unless they are of replicas that are in here already. Returns
+    /// whether they are not.
+    pub(super) fn add(&mut self, address: &str, other: Self) -> bool {
+        if !self.replicas.is_disjoint(&other.replicas) {
+            return false;
+        }
+        if self.status == "ok" {
+            self.status = other.status;
+        }
+        self.replicas.extend(other.replicas);
+        self.notes.extend(other.notes.into_iter().map(|note| format!("{}: {note}", plain(address))));
+        for (name, counters) in other.routes {
+            let sum = self.routes.entry(name).or_default();
+            *sum = sum.plus(&counters);
+        }
+        true
     }
 }
 
@@ -107,6 +133,19 @@ impl Counters {
             stored_bytes: count("filledBytes"),
             from_store: latencies("fromStore"),
             from_upstream: latencies("fromUpstream"),
+        }
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            hits: self.hits.saturating_add(other.hits),
+            misses: self.misses.saturating_add(other.misses),
+            errors: self.errors.saturating_add(other.errors),
+            purges: self.purges.saturating_add(other.purges),
+            stored_bytes: self.stored_bytes.saturating_add(other.stored_bytes),
+            from_store: self.from_store.merge(&other.from_store),
+            from_upstream: self.from_upstream.merge(&other.from_upstream),
         }
     }
 
@@ -300,7 +339,34 @@ pub(super) mod tests {
                 "b": {"requests": 7, "hits": 0, "misses": 0, "errors": 9, "invalidations": 0, "filledBytes": 0},
             },
         });
-        StatsSample::from_stats(&stats, *START + Duration::from_secs(seconds))
+        StatsSample::from_stats(&stats, *START + Duration::from_secs(seconds), "")
+    }
+
+    /// A sample of these replicas, each with 10 requests of one route; of a replica without a name, of this address.
+    pub(in crate::cli::top) fn sample_of(replicas: &[&str], address: &str) -> StatsSample {
+        let names = if replicas.is_empty() { &[""] } else { replicas };
+        let names: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+        let stats = json!({
+            "status": "ok",
+            "replicas": names,
+            "routes": {"a": {"requests": 10 * replicas.len().max(1), "hits": 1, "misses": 1}},
+        });
+        StatsSample::from_stats(&stats, Instant::now(), address)
+    }
+
+    #[test]
+    fn addresses_without_redis_are_added_up() {
+        let mut sum = sample_of(&[], "one:9090");
+        assert!(sum.add("two:9090", sample_of(&[], "two:9090")));
+        assert!(!sum.add("one:9090", sample_of(&[], "one:9090")));
+        let others = StatsSample {
+            status: "degraded".into(),
+            notes: vec!["look".into()],
+            ..sample_of(&["x", "y"], "")
+        };
+        assert!(sum.add("three:9090", others));
+        assert_eq!((sum.routes["a"].requests, sum.replicas.len()), (40, 4));
+        assert_eq!((sum.status.as_str(), &*sum.notes), ("degraded", &["three:9090: look".to_owned()][..]));
     }
 
     fn history(samples: &[(u64, u64)]) -> History {

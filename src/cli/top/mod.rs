@@ -14,11 +14,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use self::figures::{History, Row};
-use super::admin::{AdminArgs, aligned};
+use self::poll::{StatsSource, Wanted};
+use super::admin::{AdminAddress, AdminArgs, aligned};
 use super::{USAGE, fail, print_result};
 use crate::config::read_duration;
 
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Each is asked by a thread of its own.
+const MAX_SOURCES: usize = 64;
 
 #[derive(Args, Debug)]
 pub(super) struct TopArgs {
@@ -34,8 +38,13 @@ pub(super) struct TopArgs {
     /// Print one table and exit
     #[arg(long)]
     once: bool,
-    #[command(flatten)]
-    admin: AdminArgs,
+    /// An admin listener: a URL, host:port, or unix:/path. Repeat it for replicas that share no Redis
+    /// [default: from the configuration]
+    #[arg(long = "admin", value_name = "URL", env = "LARDER_ADMIN", value_delimiter = ',')]
+    admins: Vec<AdminAddress>,
+    /// The admin token [default: from the configuration]
+    #[arg(long, value_name = "TOKEN", env = "LARDER_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -73,24 +82,49 @@ pub(super) fn run(args: &TopArgs, config: &Path) -> ExitCode {
         Ok(interval) => interval.max(MIN_INTERVAL),
         Err((error, help)) => return fail(USAGE, format_args!("--interval: {error}; {help}")),
     };
-    let client = match args.admin.client(config) {
-        Ok(client) => client,
+    let sources = match args.sources(config) {
+        Ok(sources) => sources,
         Err(error) => return fail(1, error),
     };
     let mut history = History::default();
-    match poll::read_sample(&client) {
-        Ok(sample) => history.push(sample),
+    match poll::read_update(&sources, Wanted::Counters) {
+        Ok(update) => history.push(update.sample),
         Err(error) => return fail(1, error),
     }
     if args.once || !stdout().is_terminal() {
         return print_result(&table(&history, args));
     }
     let session = session::Session::new(args.sort, args.limit, history);
-    match terminal::run(session, client, interval) {
-        Ok(()) => ExitCode::SUCCESS,
+    match terminal::run(session, sources, interval) {
+        // The exit code by which a shell reports a signal.
+        Ok(signal) => signal.map_or(ExitCode::SUCCESS, |number| ExitCode::from(128 + number)),
         Err(error) => {
             fail(1, format_args!("this terminal can't be used ({error}); `--once` prints one table"))
         }
+    }
+}
+
+impl TopArgs {
+    /// The admin listeners to ask, each once.
+    fn sources(&self, config: &Path) -> Result<Vec<StatsSource>, String> {
+        let mut addresses: Vec<Option<AdminAddress>> = Vec::new();
+        for address in self.admins.iter().cloned().map(Some) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            addresses.push(None);
+        }
+        if addresses.len() > MAX_SOURCES {
+            return Err(format!("--admin: give {MAX_SOURCES} addresses at most"));
+        }
+        let source = |address: Option<AdminAddress>| {
+            let name = address.as_ref().map(AdminAddress::to_string).unwrap_or_default();
+            let args = AdminArgs { admin: address, token: self.token.clone() };
+            Ok(StatsSource { name, client: args.client(config)? })
+        };
+        addresses.into_iter().map(source).collect()
     }
 }
 

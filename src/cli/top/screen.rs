@@ -24,7 +24,7 @@ const HELP: &str = "\
 r        reverse the order
 \u{2191} \u{2193}      scroll; also Page Up, Page Down, Home
 p        pause, and go on
-k        show the most used paths of this replica
+k        show the most used paths
 ? h      this help
 q Esc    quit
 
@@ -55,10 +55,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, session: &mut Session) {
     frame.render_widget(Text::from_iter(notes), noted);
     draw_routes(frame, session, routes);
     if session.shows_paths {
-        frame.render_widget(
-            Line::styled("Most used paths of this replica, with their hits", bold),
-            paths_title,
-        );
+        frame.render_widget(Line::styled("Most used paths in memory, with their hits", bold), paths_title);
         frame.render_widget(path_lines(session), most_used);
     }
     frame.render_widget(Line::styled(KEYS, Style::new().add_modifier(Modifier::REVERSED)), keys);
@@ -118,7 +115,11 @@ fn path_lines(session: &Session) -> Text<'static> {
     match &session.paths {
         None => Text::from("asking \u{2026}"),
         Some(paths) if paths.is_empty() => Text::from("nothing stored was used yet"),
-        Some(paths) => paths.iter().map(|(path, uses)| Line::from(format!("{uses:>9}  {path}"))).collect(),
+        Some(paths) => paths
+            .iter()
+            .take(MAX_PATHS)
+            .map(|(path, uses)| Line::from(format!("{uses:>9}  {path}")))
+            .collect(),
     }
 }
 
@@ -139,12 +140,15 @@ fn draw_help(frame: &mut Frame<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
+    use serde_json::{Map, Value, json};
 
     use super::super::SortColumn;
-    use super::super::figures::History;
     use super::super::figures::tests::sample;
+    use super::super::figures::{History, StatsSample};
     use super::*;
 
     fn session() -> Session {
@@ -194,6 +198,75 @@ mod tests {
         session.shows_help = true;
         let drawn = lines(&mut session, (95, 20)).join("\n");
         assert!(drawn.contains(" Keys ") && drawn.contains("reverse the order"), "{drawn}");
+    }
+
+    /// Two moments of three replicas, ten seconds apart.
+    fn documented_session() -> Session {
+        let start = Instant::now();
+        let sample = |seconds: u64, routes: [[u64; 6]; 3]| {
+            let names = ["courses", "course", "search"];
+            let route = |[requests, hits, purges, kib, errors, api_micros]: [u64; 6]| {
+                let misses = requests - hits - errors;
+                json!({
+                    "requests": requests, "hits": hits, "misses": misses, "errors": errors, "invalidations": purges,
+                    "filledBytes": kib << 10, "fromStore": {"micros": hits * 100, "buckets": {"0.00025": hits}},
+                    "fromUpstream": {"micros": api_micros, "buckets": {"0.1": misses}},
+                })
+            };
+            let routes: Map<String, Value> = names
+                .into_iter()
+                .zip(routes)
+                .map(|(name, figures)| (name.to_owned(), route(figures)))
+                .collect();
+            let stats = json!({
+                "status": "ok",
+                "routes": routes,
+                "replicas": [{"name": "one"}, {"name": "two"}, {"name": "three"}],
+                "missing": ["three"],
+            });
+            StatsSample::from_stats(&stats, start + Duration::from_secs(seconds), "")
+        };
+        let mut history = History::default();
+        history.push(sample(
+            0,
+            [
+                [41_000, 40_100, 31, 880, 0, 9_000_000],
+                [9000, 8100, 44, 5300, 2, 9_000_000],
+                [700, 0, 0, 0, 0, 42_000_000],
+            ],
+        ));
+        history.push(sample(
+            10,
+            [
+                [46_130, 45_180, 32, 912, 0, 9_500_000],
+                [9870, 8890, 46, 5420, 2, 9_810_000],
+                [752, 0, 0, 0, 0, 46_100_000],
+            ],
+        ));
+        let mut session = Session::new(SortColumn::Requests, 20, history);
+        session.shows_paths = true;
+        session.paths = Some(vec![
+            ("/api/courses".into(), 20_418),
+            ("/api/courses/7".into(), 1204),
+            ("/api/courses/12".into(), 377),
+        ]);
+        session
+    }
+
+    /// To write the page anew: `LARDER_UPDATE_DOCS=1 cargo test --lib the_screen_of_the_documentation`.
+    #[test]
+    fn the_screen_of_the_documentation_is_what_is_drawn() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+        let text = std::fs::read_to_string(page).expect("the page");
+        let (before, rest) =
+            text.split_once("On a terminal it is a screen:\n\n```text\n").expect("the screen");
+        let (shown, after) = rest.split_once("\n```\n").expect("its end");
+        let drawn = lines(&mut documented_session(), (98, 11)).join("\n");
+        if std::env::var_os("LARDER_UPDATE_DOCS").is_some() {
+            let text = format!("{before}On a terminal it is a screen:\n\n```text\n{drawn}\n```\n{after}");
+            return std::fs::write(page, text).expect("it is written");
+        }
+        assert_eq!(shown, drawn, "LARDER_UPDATE_DOCS=1 writes it anew");
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Shows a session on the terminal: when it is drawn, and when the counters are asked for.
 
 use std::io;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
-use super::poll::{Poller, Wanted};
+use super::poll::{Poller, StatsSource, Wanted};
 use super::screen::draw;
 use super::session::{AfterKey, Session};
-use crate::cli::admin::AdminClient;
+use crate::cli::signals;
 
 /// How long a key is waited for before it is seen whether there is something new to draw.
 const KEY_TIMEOUT: Duration = Duration::from_millis(100);
@@ -17,12 +18,17 @@ const KEY_TIMEOUT: Duration = Duration::from_millis(100);
 /// The replica counts its entries for the most used paths, so they are asked for less often.
 const PATHS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shows the session until a key ends it. The terminal is as before then.
-pub(super) fn run(session: Session, client: AdminClient, interval: Duration) -> io::Result<()> {
+/// Shows the session until a key or a signal ends it; returns the signal's number. The terminal is as before then.
+pub(super) fn run(session: Session, sources: Vec<StatsSource>, interval: Duration) -> io::Result<Option<u8>> {
+    let ending = signals::watch_for_end()?;
     let terminal = ratatui::try_init()?;
-    let ended = show(terminal, session, &Poller::start(client), interval);
-    ratatui::try_restore()?;
-    ended
+    let ended = show(terminal, session, &Poller::start(sources), interval, &ending);
+    let restored = ratatui::try_restore();
+    match (&ended, &ending.try_recv()) {
+        // The terminal may be gone.
+        (Ok(Some(signal)), _) | (_, Ok(signal)) => Ok(Some(*signal)),
+        _ => restored.and(ended),
+    }
 }
 
 /// When the counters were asked for last.
@@ -55,11 +61,15 @@ fn show(
     mut session: Session,
     poller: &Poller,
     interval: Duration,
-) -> io::Result<()> {
+    ending: &Receiver<u8>,
+) -> io::Result<Option<u8>> {
     // The first counters are there already.
     let mut schedule = Schedule { counters_at: Some(Instant::now()), ..Schedule::default() };
     let mut has_changed = true;
     loop {
+        if let Ok(signal) = ending.try_recv() {
+            return Ok(Some(signal));
+        }
         if let Ok(update) = poller.updates.try_recv() {
             schedule.is_waiting = false;
             session.take(update);
@@ -78,7 +88,7 @@ fn show(
                 && key.kind != KeyEventKind::Release
                 && session.press(key) == AfterKey::Quit
             {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
