@@ -31,6 +31,7 @@ redis.call('ZREM', KEYS[1], '')
 
 -- A replica reports at least this often, in microseconds.
 local REPORT_INTERVAL = 500000
+local HOUR = 3600000000
 
 local index = KEYS[1]
 local function whole(number) return string.format('%d', number) end
@@ -73,6 +74,26 @@ local function until_of(member)
   return DATED[string.sub(member, 1, 1)] and redis.call('ZSCORE', index, 'u' .. string.sub(member, 2))
 end
 
+-- A namespace that nobody uses any more leaves nothing: this key ends 30 days after its last use.
+local DAY = 86400000
+local function renew(key)
+  local left = redis.pcall('PTTL', key)
+  -- Once a day: each renewal is replicated.
+  if type(left) == 'number' and left < 29 * DAY then redis.pcall('PEXPIRE', key, 30 * DAY) end
+end
+
+-- The index has no end where memory is bounded and all keys with an end may be evicted: it must not be.
+local function renew_index()
+  local memory = redis.pcall('INFO', 'memory')
+  memory = type(memory) == 'string' and memory or ''
+  local limit = string.match(memory, 'maxmemory:(%d+)')
+  if not limit or limit ~= '0' and string.find(memory, 'maxmemory_policy:volatile', 1, true) then
+    redis.pcall('PERSIST', index)
+  else
+    renew(index)
+  end
+end
+
 -- All that are on the roll.
 local function roll() return redis.call('ZRANGEBYSCORE', index, -10000000, -1000000, 'WITHSCORES') end
 
@@ -82,9 +103,9 @@ local function report()
   local seen = redis.call('ZSCORE', index, place)
   local age = seen and now + seen * 1073741824
   if age and age >= 0 and age < REPORT_INTERVAL and ARGV[7] ~= '1' then return end
+  -- Once an hour, and in place of the end that the last replica that left has set.
+  if not seen or math.floor(now / HOUR) ~= math.floor(-seen * 1073741824 / HOUR) then renew_index() end
   if not seen then
-    -- The last replica that left has set an end.
-    redis.pcall('PERSIST', index)
     local all = roll()
     for at = 1, #all, 2 do
       if string.sub(all[at], 2, 9) == ARGV[5] then redis.call('ZREM', index, all[at]) end

@@ -126,7 +126,7 @@ if ARGV[15] ~= '' and KEYS[4] then
       'position', whole(version), 'at', whole(now), 'record', ARGV[15])
   end
   if type(add(whole(version) .. '-0')) == 'table' then add('*') end
-  redis.pcall('PERSIST', KEYS[4])
+  renew(KEYS[4])
   if ARGV[17] ~= '' then
     local record = string.format('{"position":%d,"at":%d,', version, now) .. string.sub(ARGV[15], 2)
     redis.pcall('PUBLISH', ARGV[17], record)

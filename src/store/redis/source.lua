@@ -9,9 +9,11 @@ for at = 1, #all, 2 do known[all[at]] = all[at + 1] end
 
 local time = redis.call('TIME')
 local now = math.floor(time[1] * 1000 + time[2] / 1000)
+local is_written = false
 local function set(field, value)
   known[field] = value
   redis.call('HSET', KEYS[1], field, value)
+  is_written = true
 end
 
 -- Numbers of 64 bits, which Lua has none of.
@@ -39,11 +41,11 @@ local is_free = not known.reader or known.reader == ARGV[1] or now >= tonumber(k
 if reads_for > 0 and is_free then
   set('reader', ARGV[1])
   set('until', string.format('%d', now + reads_for))
-  -- A source that nobody reads any more leaves nothing: 30 days. Without the right to do so it stays.
-  redis.pcall('PEXPIRE', KEYS[1], 2592000000)
 elseif reads_for == 0 and known.reader == ARGV[1] then
   set('until', '0')
 end
+-- A source that nobody reads any more leaves nothing: 30 days. Without the right to do so it stays.
+if is_written then redis.pcall('PEXPIRE', KEYS[1], 2592000000) end
 
 local function ago(field)
   return known[field] and string.format('%d', math.max(0, now - tonumber(known[field]))) or ''
