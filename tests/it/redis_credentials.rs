@@ -128,6 +128,31 @@ async fn a_renewal_that_fails_is_told_once() {
     larder.get("/items/1").await.assert_hit();
 }
 
+/// The server has another password than the file: open connections go on, and new ones would fail.
+#[tokio::test]
+async fn a_refused_renewal_is_told_before_connections_end() {
+    let (redis, upstream, scratch) = (Redis::start().await, Upstream::start(), Scratch::new());
+    let larder = start_renewing(&redis, &scratch, &upstream).await;
+    set_password(&redis, "second").await;
+    is_explained(&larder, "wrong-password", "open connections stay logged in with the last one").await;
+    assert_eq!(
+        (larder.metric("larder_redis_up").await, larder.metric("larder_redis_breaker_opened_total").await),
+        (1.0, 0.0)
+    );
+    larder.get("/items/1").await.assert_hit();
+    scratch.file("password", "second");
+    larder.metric_becomes("larder_redis_failure{reason=\"wrong-password\"}", 0.0).await;
+    let health = larder.admin.get("/healthz").await.json();
+    assert_eq!(health["redis"]["reconnections"], 0, "{health}");
+    let log = larder.log();
+    assert_eq!(log.matches("the password for Redis was not renewed").count(), 1, "{log}");
+    eventually("the renewal is logged", || async {
+        larder.log().contains("the password for Redis was renewed").then_some(())
+    })
+    .await;
+    assert!(!log.contains("second"), "{log}");
+}
+
 /// A new connection can't wait for it, and a renewal can.
 #[tokio::test]
 async fn a_command_that_takes_its_time_renews_the_login() {

@@ -1,8 +1,8 @@
 //! Passwords that change while larder runs: read from a file, or printed by a command.
 //!
-//! All connections share one source. New ones log in with the present password; open ones log in again at an interval,
-//! which the driver does.
+//! All connections share one source. New ones log in with the present password; open ones log in again at an interval.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +14,7 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::error::RedisError;
 use super::failure_reason::{NO_PASSWORD, explain_reply};
 use crate::config::{CredentialSource, RedisSettings, Secret};
 use crate::store::remote_status::FailureReason;
@@ -47,8 +48,8 @@ const MAX_AGE_FOR_LOGIN: Duration = Duration::from_secs(5);
 pub(super) struct LoginSource {
     username: Option<String>,
     source: PasswordSource,
-    /// Why open connections could not log in again.
-    renewal_failure: Arc<parking_lot::Mutex<Option<FailureReason>>>,
+    /// Why open connections could not log in again, by their servers.
+    renewal_failures: Arc<parking_lot::Mutex<BTreeMap<String, FailureReason>>>,
 }
 
 #[derive(Clone)]
@@ -77,7 +78,7 @@ impl LoginSource {
                 PasswordSource::Command { command, every, last: Arc::default() }
             }
         };
-        Some(Self { username: settings.username.clone(), source, renewal_failure: Arc::default() })
+        Some(Self { username: settings.username.clone(), source, renewal_failures: Arc::default() })
     }
 
     /// The present login. `is_new`: for a connection that is being made, not for one that is open.
@@ -96,43 +97,79 @@ impl LoginSource {
                 run_or_reuse(command, max_age, patience, last).await
             }
         };
-        let password = password.map_err(|reason| format!("{NO_PASSWORD} {reason}"));
-        match &password {
-            Ok(_) => self.set_renewal_failure(None),
-            Err(reason) if !is_new => self.set_renewal_failure(Some(renewal_failure(reason))),
-            // A connection that can't be made says why by itself.
-            Err(_) => {}
-        }
-        Ok(Login { username: self.username.clone(), password: password? })
+        let password = password.map_err(|reason| format!("{NO_PASSWORD} {reason}"))?;
+        Ok(Login { username: self.username.clone(), password })
     }
 
-    /// Why open connections could not log in again, as far as that is known; each other reason is logged once.
+    /// Logs an open connection to `server` in again and again, until the future is dropped. A login that fails leaves the
+    /// connection as it is, so it is told here.
+    pub(super) async fn keep_logged_in<F>(&self, server: &str, log_in: impl Fn(Login) -> F)
+    where
+        F: Future<Output = Result<(), RedisError>>,
+    {
+        let renewals = ServerRenewals { failures: &self.renewal_failures, server };
+        loop {
+            tokio::time::sleep(self.refresh_interval()).await;
+            let refusal = match self.fetch(false).await {
+                Err(reason) => Some(reason),
+                Ok(login) => match log_in(login).await {
+                    Ok(()) => None,
+                    Err(RedisError::ErrorReply(reply)) => Some(reply),
+                    // It has no connection, which is told elsewhere.
+                    Err(_) => continue,
+                },
+            };
+            renewals.record(refusal.as_deref().map(renewal_failure));
+        }
+    }
+
+    /// Why open connections could not log in again, as far as that is known.
     pub(super) fn renewal_failure(&self) -> Option<FailureReason> {
-        self.renewal_failure.lock().clone()
-    }
-
-    fn set_renewal_failure(&self, failure: Option<FailureReason>) {
-        let mut current = self.renewal_failure.lock();
-        match (&*current, &failure) {
-            (before, Some(reason)) if before.as_ref() != Some(reason) => {
-                tracing::warn!(
-                    code = reason.code,
-                    reason = reason.message,
-                    "the password for Redis was not renewed"
-                );
-            }
-            (Some(_), None) => tracing::info!("the password for Redis was renewed"),
-            _ => {}
-        }
-        *current = failure;
+        self.renewal_failures.lock().values().next().cloned()
     }
 
     /// How often open connections log in again.
-    pub(super) fn refresh_interval(&self) -> Duration {
+    fn refresh_interval(&self) -> Duration {
         match self.source {
             PasswordSource::File(_) => FILE_REFRESH_INTERVAL,
             PasswordSource::Command { every, .. } => every,
         }
+    }
+}
+
+/// The renewals of a connection to one server, which are forgotten with it.
+struct ServerRenewals<'s> {
+    failures: &'s parking_lot::Mutex<BTreeMap<String, FailureReason>>,
+    server: &'s str,
+}
+
+impl ServerRenewals<'_> {
+    /// Logs each other reason once, also if it is that of several servers.
+    fn record(&self, failure: Option<FailureReason>) {
+        let mut failures = self.failures.lock();
+        match failure {
+            Some(reason) => {
+                if !failures.values().any(|known| *known == reason) {
+                    tracing::warn!(
+                        code = reason.code,
+                        reason = reason.message,
+                        "the password for Redis was not renewed"
+                    );
+                }
+                failures.insert(self.server.to_owned(), reason);
+            }
+            None => {
+                if failures.remove(self.server).is_some() && failures.is_empty() {
+                    tracing::info!("the password for Redis was renewed");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ServerRenewals<'_> {
+    fn drop(&mut self) {
+        self.failures.lock().remove(self.server);
     }
 }
 

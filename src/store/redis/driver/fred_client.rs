@@ -4,12 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::{Client, Pipeline, WithOptions};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use fred::interfaces::{AuthInterface, ClientLike, EventInterface, PubsubInterface};
 use fred::types::config::{
     Config, ConnectionConfig, CredentialProvider, Options, PerformanceConfig, ReconnectPolicy, Server,
     ServerConfig, TcpConfig, TlsConnector,
@@ -17,21 +16,34 @@ use fred::types::config::{
 use fred::types::{ConnectHandle, CustomCommand, Message, RespVersion, Value};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::super::connection::{
     Address, Admission, ChannelMessage, ConnectionEvent, ConnectionEvents, ConnectionPurpose,
     ConnectionSettings, PubsubProtocol, RedisConnection, SendOptions,
 };
-use super::super::credentials::LoginSource;
+use super::super::credentials::{Login, LoginSource};
 use super::super::error::RedisError;
 use super::super::request::RedisRequest;
 use super::super::scripts::RespValue;
 use super::{CONNECT_TIMEOUT, MAX_RECONNECT_DELAY_MS, MIN_RECONNECT_DELAY_MS, RECONNECT_JITTER_MS};
 use crate::store::BoxFuture;
 
-struct FredConnection(Client);
+struct FredConnection {
+    client: Client,
+    renewal: Option<Renewal>,
+}
+
+/// How an open connection logs in again.
+#[derive(Clone)]
+struct Renewal {
+    credentials: LoginSource,
+    server: String,
+}
 
 struct FredEvents {
+    renewing: Option<JoinHandle<()>>,
     running: ConnectHandle,
     connects: Receiver<Server>,
     errors: Receiver<(Error, Option<Server>)>,
@@ -54,7 +66,31 @@ pub(in super::super) fn connect(settings: &ConnectionSettings) -> Arc<dyn RedisC
     let performance =
         PerformanceConfig { default_command_timeout: settings.timeout, ..PerformanceConfig::default() };
     let config = client_config(settings);
-    Arc::new(FredConnection(Client::new(config, Some(performance), Some(connection), Some(policy))))
+    let client = Client::new(config, Some(performance), Some(connection), Some(policy));
+    // A subscription by RESP2 takes no other commands.
+    let can_renew = settings.purpose != ConnectionPurpose::Subscription(PubsubProtocol::Resp2);
+    let server = settings.address.as_ref().map(Address::to_string).unwrap_or_default();
+    let credentials = settings.credentials.clone().filter(|_| can_renew);
+    let renewal = credentials.map(|credentials| Renewal { credentials, server });
+    Arc::new(FredConnection { client, renewal })
+}
+
+impl Renewal {
+    async fn run(self, client: Client) {
+        let log_in = |login: Login| {
+            let client = client.clone();
+            async move {
+                if !client.is_connected() {
+                    return Err(RedisError::Unavailable);
+                }
+                let password = login.password.expose().to_owned();
+                let replied = timeout(CONNECT_TIMEOUT, client.auth(login.username, password)).await;
+                let replied = replied.map_err(|_| RedisError::TimedOut)?;
+                replied.map_err(|error| to_redis_error(&error))
+            }
+        };
+        self.credentials.keep_logged_in(&self.server, log_in).await;
+    }
 }
 
 fn client_config(settings: &ConnectionSettings) -> Config {
@@ -90,9 +126,11 @@ fn client_config(settings: &ConnectionSettings) -> Config {
 
 impl RedisConnection for FredConnection {
     fn open(&self) -> Box<dyn ConnectionEvents> {
-        let Self(client) = self;
+        let client = &self.client;
         let (connects, errors) = (client.reconnect_rx(), client.error_rx());
-        Box::new(FredEvents { connects, errors, messages: client.message_rx(), running: client.connect() })
+        let renewing = self.renewal.clone().map(|renewal| tokio::spawn(renewal.run(client.clone())));
+        let messages = client.message_rx();
+        Box::new(FredEvents { renewing, connects, errors, messages, running: client.connect() })
     }
 
     fn send(&self, request: RedisRequest, options: SendOptions) -> BoxFuture<Result<RespValue, RedisError>> {
@@ -103,7 +141,7 @@ impl RedisConnection for FredConnection {
             fail_fast: options.admission == Admission::IfHealthy,
             ..Options::default()
         };
-        let client = self.0.with_options(&driver_options);
+        let client = self.client.with_options(&driver_options);
         Box::pin(async move {
             let sent = match options.asking {
                 true => send_asking(client, request).await,
@@ -114,7 +152,7 @@ impl RedisConnection for FredConnection {
     }
 
     fn subscribe(&self, channel: &str) -> BoxFuture<Result<(), RedisError>> {
-        let (client, channel) = (self.0.clone(), channel.to_owned());
+        let (client, channel) = (self.client.clone(), channel.to_owned());
         Box::pin(async move {
             let subscribed = client.subscribe(channel).await;
             confirm_subscription(&client, subscribed).await
@@ -122,7 +160,7 @@ impl RedisConnection for FredConnection {
     }
 
     fn subscribe_pattern(&self, pattern: &str) -> BoxFuture<Result<(), RedisError>> {
-        let (client, pattern) = (self.0.clone(), pattern.to_owned());
+        let (client, pattern) = (self.client.clone(), pattern.to_owned());
         Box::pin(async move {
             let subscribed = client.psubscribe(pattern).await;
             confirm_subscription(&client, subscribed).await
@@ -130,7 +168,7 @@ impl RedisConnection for FredConnection {
     }
 
     fn ping(&self) -> BoxFuture<Result<(), RedisError>> {
-        let client = self.0.clone();
+        let client = self.client.clone();
         Box::pin(async move { client.ping::<()>(None).await.map_err(|error| to_redis_error(&error)) })
     }
 }
@@ -172,6 +210,7 @@ impl ConnectionEvents for FredEvents {
 impl Drop for FredEvents {
     fn drop(&mut self) {
         self.running.abort();
+        self.renewing.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -222,7 +261,7 @@ fn to_redis_error(error: &Error) -> RedisError {
 type FredLogin = (Option<String>, Option<String>);
 type LoginFuture<'f> = Pin<Box<dyn Future<Output = Result<FredLogin, Error>> + Send + 'f>>;
 
-/// Gives the library the present password, for new connections and, at an interval, for open ones.
+/// Gives the library the present password for new connections.
 struct FredCredentials(LoginSource);
 
 impl fmt::Debug for FredCredentials {
@@ -232,21 +271,15 @@ impl fmt::Debug for FredCredentials {
 }
 
 impl CredentialProvider for FredCredentials {
-    /// A connection that is being made has a server, one that logs in again has none.
-    fn fetch<'s, 'h, 'f>(&'s self, server: Option<&'h Server>) -> LoginFuture<'f>
+    fn fetch<'s, 'h, 'f>(&'s self, _: Option<&'h Server>) -> LoginFuture<'f>
     where
         's: 'f,
         'h: 'f,
         Self: 'f,
     {
-        let is_new = server.is_some();
         Box::pin(async move {
-            let login = self.0.fetch(is_new).await.map_err(|reason| Error::new(ErrorKind::Auth, reason))?;
+            let login = self.0.fetch(true).await.map_err(|reason| Error::new(ErrorKind::Auth, reason))?;
             Ok((login.username, Some(login.password.expose().to_owned())))
         })
-    }
-
-    fn refresh_interval(&self) -> Option<Duration> {
-        Some(self.0.refresh_interval())
     }
 }

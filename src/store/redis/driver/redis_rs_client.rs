@@ -286,20 +286,16 @@ impl Upkeep {
         let Some(credentials) = &self.settings.credentials else {
             return std::future::pending().await;
         };
-        loop {
-            sleep(credentials.refresh_interval()).await;
-            let login = credentials.fetch(false).await.map_err(RedisError::ErrorReply);
-            let renewed = match login {
-                Ok(login) => {
-                    let request = RedisRequest { name: "AUTH", args: auth_args(&login), blocks: false };
-                    timeout(CONNECT_TIMEOUT, exchange(connection.clone(), &request, false)).await
-                }
-                Err(error) => Ok(Err(error)),
-            };
-            if let Ok(Err(error)) = renewed {
-                tracing::debug!(%error, "failed to renew the login to Redis");
+        let server = self.settings.address.as_ref().map(Address::to_string).unwrap_or_default();
+        let log_in = |login: Login| {
+            let connection = connection.clone();
+            async move {
+                let request = RedisRequest { name: "AUTH", args: auth_args(&login), blocks: false };
+                let replied = timeout(CONNECT_TIMEOUT, exchange(connection, &request, false)).await;
+                replied.unwrap_or(Err(RedisError::TimedOut)).map(drop)
             }
-        }
+        };
+        credentials.keep_logged_in(&server, log_in).await;
     }
 
     async fn run_subscription(
