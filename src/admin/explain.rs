@@ -12,6 +12,7 @@ use super::AdminState;
 use super::purges::{self, PurgeEntry};
 use super::query::query_pairs;
 use super::response::{AdminError, AdminResponse, json};
+use super::stored_key::describe_key;
 use crate::clock::Timestamp;
 use crate::explain::{
     CallerTrust, ExplainRequest, ExplainResponse, Explainer, PurgingRoute, Verdict, find_purging_routes,
@@ -50,6 +51,9 @@ pub(super) async fn explain(
     query: Option<&str>,
     body: Option<Bytes>,
 ) -> Result<AdminResponse, AdminError> {
+    if let (None, Some(key)) = (&body, find_key(query)?) {
+        return describe_key(state, &key).await;
+    }
     let wanted = match body {
         Some(body) => serde_json::from_slice(&body)
             .map_err(|error| AdminError::bad_request(format!("invalid JSON body: {error}"), FIX))?,
@@ -177,6 +181,15 @@ async fn find_purge_record(state: &AdminState, version: Option<PurgeVersion>) ->
 /// A kind of requests that is not collapsed or refreshed for a while.
 fn describe_held_back((what, reason, left): (&str, &str, Duration)) -> Value {
     json!({"what": what, "reason": reason, "forSeconds": left.as_secs_f64().ceil()})
+}
+
+/// The only parameter, if it is a key in Redis.
+fn find_key(query: Option<&str>) -> Result<Option<String>, AdminError> {
+    let pairs = query_pairs(query)?;
+    Ok(match &pairs[..] {
+        [(name, key)] if name == "key" => Some(key.clone()),
+        _ => None,
+    })
 }
 
 fn parse_query(query: Option<&str>) -> Result<ExplainQuery, AdminError> {

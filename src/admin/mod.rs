@@ -19,6 +19,7 @@ mod server;
 mod shared_stats;
 mod sizes;
 mod stats;
+mod stored_key;
 #[cfg(test)]
 mod tests;
 mod warm;
@@ -118,7 +119,7 @@ GET    /purges              journal of purges: ?limit=100&since=POSITION&tag=TAG
 GET    /audit               responses that differed from the API's present answer, and why
 GET    /observed            a sketch of the traffic on routes in `mode: observe`, for `larder suggest --observed`
 GET    /decisions           requests and how they are answered as server-sent events: ?route=NAME&outcome=hit&path=/api&client=IP&caller=anonymous&slower=50ms
-GET    /explain             how a request is treated, and what is stored for it: ?url=http://host/path; or POST
+GET    /explain             how a request is treated, and what is stored for it: ?url=http://host/path, or ?key=KEY-IN-REDIS; or POST
 POST   /purge               {\"tags\": [], \"urls\": [], \"prefixes\": [], \"everything\": false, \"soft\": false}; ?wait=applied&timeout=5s&dry_run=true
 GET    /warm                progress of the `warm` entries
 POST   /warm                {\"route\": \"/api/courses/{id}\", \"values\": {\"id\": [1, 2]}}, or {\"urls\": []}, or {\"name\": …}: fetches them now

@@ -170,10 +170,13 @@ enum Command {
 impl Command {
     /// Whether the configuration only tells the address of the larder that the command asks.
     fn asks_running_larder(&self) -> bool {
-        use Command::{Audit, Drain, Explain, Health, Mcp, Purge, Purges, Refresh, Stats, Tail, Top, Warm};
+        use Command::{
+            Audit, Drain, Explain, Health, Mcp, Purge, Purges, Redis, Refresh, Stats, Tail, Top, Warm,
+        };
         match self {
             Audit(args) => args.replay.is_none(),
             Explain(args) => args.now,
+            Redis { command } => matches!(command, RedisCommand::Key(_)),
             Drain(_) | Health(_) | Mcp(_) | Purge(_) | Purges(_) | Refresh(_) | Stats(_) | Tail(_)
             | Top(_) | Warm(_) => true,
             _ => false,
@@ -185,6 +188,8 @@ impl Command {
 enum RedisCommand {
     /// Count the keys of a namespace by kind
     Stats(redis_stats::RedisStatsArgs),
+    /// Ask a running larder what is stored under a key: its route, path and tags
+    Key(admin::KeyArgs),
 }
 
 const DEFAULT_CONFIG: &str = "proxy.yaml";
@@ -255,6 +260,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(&args, &path),
         Command::Mcp(args) => mcp::run(&args, &path),
         Command::Redis { command: RedisCommand::Stats(args) } => redis_stats::run(&args, &path),
+        Command::Redis { command: RedisCommand::Key(args) } => admin::describe_key(&args, &path),
         Command::Drain(args) => drain::run(&args, &path),
         Command::Health(args) => admin::health(&args, &path),
         Command::Completions { shell } => man::completions(Cli::command(), shell),

@@ -59,6 +59,7 @@ fn to_json(census: &Census, namespace: &str) -> Value {
     json!({
         "namespace": namespace,
         "masters": census.masters,
+        "scanned": census.scanned,
         "kinds": kinds,
         "indexMembers": census.index_members,
         "visited": census.visited,
@@ -67,7 +68,7 @@ fn to_json(census: &Census, namespace: &str) -> Value {
 }
 
 fn to_text(census: &Census, namespace: &str) -> String {
-    let mut out = format!("namespace {namespace} ({})\n", census.masters.join(", "));
+    let mut out = format!("namespace {namespace} ({})\n", census.scanned.join(", "));
     for (kind, count) in &census.kinds {
         // Writing to a string can't fail.
         _ = write!(out, "{:>12}  {kind}", count.keys);

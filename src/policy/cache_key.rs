@@ -16,6 +16,7 @@ use super::cookies::cookie_pairs;
 use super::key_hasher::KeyHasher;
 use super::route::Anonymous;
 use super::{RequestHead, Route, VaryFields, selecting_fields};
+use crate::hex;
 use crate::purge::normalize_escapes;
 
 /// Selects a stored response: the SHA-256 of all that the response may depend on.
@@ -23,6 +24,11 @@ use crate::purge::normalize_escapes;
 pub struct CacheKey(pub [u8; 32]);
 
 impl CacheKey {
+    /// Reads hexadecimal digits, as keys in Redis end.
+    pub(crate) fn from_digits(digits: &str) -> Option<Self> {
+        hex::decode(digits).map(Self)
+    }
+
     /// Builds the key of `request` under `route`. `query` is the selected query; `credential` is the value of the
     /// route's `per`. HEAD shares the key of GET, so the method is not hashed.
     pub fn new(

@@ -61,6 +61,30 @@ async fn a_server_set_as_documented_is_without_fault() {
     assert_eq!(redis.command(&["DBSIZE"]).await, "0", "it leaves no key behind");
 }
 
+/// Nothing is published there: somebody may act on it.
+#[tokio::test]
+async fn the_channel_of_announcements_is_tried_without_a_message() {
+    let redis = Redis::start().await;
+    let url = format!("\"redis://app:p@127.0.0.1:{}\", publish: shop-purges", redis.port());
+    redis.set_user(&[]).await;
+    let (code, report) = check(&url).await;
+    assert_eq!(code, Some(0), "{report:#}");
+    let words = ["`shop-purges` of `store.publish`", "&shop-purges"];
+    assert_finding(&report, "warning", "no-permission", &words);
+    redis.set_user(&["&shop-*"]).await;
+    redis.command(&["CONFIG", "RESETSTAT"]).await;
+    let (_, report) = check(&url).await;
+    assert!(!report.to_string().contains("no-permission"), "{report:#}");
+    let commands = redis.command(&["INFO", "commandstats"]).await;
+    let calls = |name: &str| {
+        let line = commands.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+        line.and_then(|line| line.split(',').next()?.parse::<u32>().ok()).unwrap_or_default()
+    };
+    assert!(calls("subscribe") >= 2, "{commands}");
+    // Those of the wake-ups.
+    assert!(calls("publish") <= 5, "{commands}");
+}
+
 #[tokio::test]
 async fn missing_rights_are_named_with_the_command_that_grants_them() {
     let redis = Redis::start().await;

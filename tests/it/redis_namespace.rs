@@ -120,6 +120,55 @@ async fn the_index_has_no_end_where_it_could_be_evicted_for_it() {
 }
 
 #[tokio::test]
+async fn a_key_names_its_route_path_and_tags() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let one = Replica::start(&redis, &upstream, "timeout: 5s", ROUTES).await;
+    let other = Replica::start(&redis, &upstream, "timeout: 5s", ROUTES).await;
+    one.get("/items/1").await.assert_stored();
+    redis.holds(1).await;
+    one.get("/items/1").await.assert_hit();
+    let key = redis.responses().await[0].clone();
+    let described = async |larder: &Replica| {
+        let admin = format!("http://{}", larder.admin.address());
+        Command::new(&["redis", "key", &key, "--admin", &admin]).stdout().await
+    };
+    let told = described(&one).await;
+    let words = ["route: /items/{id}\n", "path: /items/1\n", "tags: items\n", "valid: status 200, "];
+    assert!(words.iter().all(|words| told.contains(words)), "{told}");
+    // Only the path is of the one that has answered with it.
+    let told = described(&other).await;
+    assert!(told.contains("route: /items/{id}\npath: unknown") && told.contains(" in redis, "), "{told}");
+    one.purge_tag("items").await;
+    assert!(described(&one).await.contains("purged: status 200"));
+    for (key, status) in [("{larder}:index", 400), (&*format!("larder:r5:{}", "00".repeat(32)), 404)] {
+        one.admin.get(&format!("/explain?key={key}")).await.assert_status(status);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_walked_at_a_replica_if_there_is_one() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, "timeout: 5s", ROUTES).await;
+    larder.get("/items/1").await.assert_stored();
+    redis.holds(1).await;
+    let alone = count(&redis, &[]).await;
+    let address = |redis: &Redis| redis.address().to_string();
+    assert_eq!(alone["scanned"], serde_json::json!([address(&redis)]), "{alone:#}");
+    let replica_of = format!("127.0.0.1 {}", redis.port());
+    let replica = Redis::start_with(&["--replicaof", &replica_of, "--repl-diskless-sync-delay", "0"]).await;
+    redis.command(&["CONFIG", "RESETSTAT"]).await;
+    let counted = eventually("the replica is in sync", || async {
+        let counted = count(&redis, &[]).await;
+        (counted["scanned"] == serde_json::json!([address(&replica)])).then_some(counted)
+    })
+    .await;
+    assert_eq!(counted["masters"], alone["masters"], "{counted:#}");
+    assert_eq!(counted["kinds"]["responses"]["keys"], 1, "{counted:#}");
+    assert!(counted["kinds"]["responses"]["bytes"].is_u64(), "{counted:#}");
+    assert!(replica.command(&["INFO", "commandstats"]).await.contains("cmdstat_scan:"));
+}
+
+#[tokio::test]
 async fn counters_of_all_replicas_are_added_up() {
     let (redis, upstream) = (Redis::start().await, Upstream::start());
     let one = Replica::start(&redis, &upstream, "timeout: 5s, replica: one", ROUTES).await;

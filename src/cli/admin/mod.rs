@@ -107,6 +107,18 @@ const FINDING_KINDS: [&str; 5] = ["stale", "purge-missing", "shared-wrongly", "c
 const STALE_KINDS: [&str; 2] = ["purge-missing", "changed-within-ttl"];
 
 #[derive(Args, Debug)]
+pub(super) struct KeyArgs {
+    /// The key of a response or of its lease, as Redis has it
+    #[arg(value_name = "KEY")]
+    key: String,
+    /// Print the JSON of the admin listener
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct HealthArgs {
     #[command(flatten)]
     admin: AdminArgs,
@@ -188,6 +200,12 @@ impl AuditArgs {
         };
         report["findings"].as_array().into_iter().flatten().any(is_fatal)
     }
+}
+
+pub(super) fn describe_key(args: &KeyArgs, config: &Path) -> ExitCode {
+    let path = format!("/explain?key={}", percent_encoded(&args.key));
+    let answer = args.admin.client(config).and_then(|client| client.send(Method::GET, &path, None));
+    finish(answer, |entry| if args.json { format!("{entry:#}\n") } else { table::format_key(entry) })
 }
 
 pub(super) fn health(args: &HealthArgs, config: &Path) -> ExitCode {

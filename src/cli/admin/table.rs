@@ -132,6 +132,30 @@ pub(super) fn format_purges(log: &Value) -> String {
     log["purges"].as_array().into_iter().flatten().map(line).collect()
 }
 
+/// Renders the answer of `GET /explain?key=`: a line for each figure.
+pub(super) fn format_key(entry: &Value) -> String {
+    let or = |name: &str, other: &str| match &entry[name] {
+        Value::Null => other.to_owned(),
+        value => text(value),
+    };
+    if entry["kind"] == "variants" {
+        return "variants of a response: each has a key of its own\n".to_owned();
+    }
+    let tags: Vec<String> = entry["tags"].as_array().into_iter().flatten().map(text).collect();
+    format!(
+        "route: {}\npath: {}\ntags: {}\n{}: status {}, {} bytes in {}, fetched at {}, dropped in {} s\n",
+        or("route", "none of the present configuration"),
+        or("path", "unknown: this replica has not answered with it"),
+        if tags.is_empty() { "none".to_owned() } else { tags.join(", ") },
+        text(&entry["validity"]),
+        entry["status"],
+        entry["contentBytes"],
+        text(&entry["tier"]),
+        text(&entry["fetchedAt"]),
+        entry["droppedInSeconds"],
+    )
+}
+
 /// A string's text, escaped so that it can't control the terminal.
 fn text(value: &Value) -> String {
     let escape = |character: char| match character {

@@ -106,6 +106,11 @@ impl RedisNode {
         MAX_READS_IN_FLIGHT + MAX_WRITES_IN_FLIGHT + MAX_SCRIPTS_IN_FLIGHT - free.iter().sum::<usize>()
     }
 
+    /// A connection to another server, with the same login. It lasts until [`RedisNode::shut_down`].
+    pub(super) fn connect_beside(&self, address: Address) -> Arc<Self> {
+        Self::connect(&self.connector.load(), Some(address), self.changes.clone())
+    }
+
     /// Another client of the same server, for subscriptions.
     pub(crate) fn build_pubsub_client(&self, protocol: PubsubProtocol) -> Arc<dyn RedisConnection> {
         self.connector.load().build_pubsub_client(protocol)

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::super::connection::Address;
 use super::super::error::RedisError;
 use super::super::failure_reason::explain;
 use super::super::keys::KeyNames;
@@ -12,10 +14,13 @@ use super::super::scripts::RespValue;
 use super::super::sentinel::SentinelTrust;
 use super::super::servers::Servers;
 use super::{COMMAND_TIMEOUT, CONNECT_WAIT, Probe, RETRY_INTERVAL, send_to};
-use crate::config::RedisSettings;
+use crate::config::{RedisHost, RedisSettings};
 
 /// Keys that one SCAN visits: about a millisecond of the server's time.
 const SCAN_STEP: u64 = 1000;
+
+/// How long a replica has to answer. It may be announced under an address that can't be reached from here.
+const REPLICA_WAIT: Duration = Duration::from_millis(1500);
 
 /// Values whose sizes are read, at most one for each reply of SCAN.
 const MAX_SAMPLES: u64 = 1000;
@@ -24,6 +29,8 @@ const MAX_SAMPLES: u64 = 1000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Census {
     pub masters: Vec<String>,
+    /// The servers whose keys were walked: a replica of each master that has one which can be reached.
+    pub scanned: Vec<String>,
     /// By kind of key.
     pub kinds: BTreeMap<&'static str, KindCount>,
     /// Keys that SCAN has passed, other applications' included.
@@ -66,7 +73,12 @@ pub(crate) async fn count_keys(settings: &RedisSettings, namespace: &str, limit:
     let mut census = Census { is_complete: true, ..Census::default() };
     for node in probe.servers.nodes() {
         census.masters.push(node.name());
-        census.count_node(&node, namespace, limit).await.map_err(|error| {
+        let replica = connect_to_replica(&node).await;
+        let scanned = replica.as_ref().unwrap_or(&node);
+        census.scanned.push(scanned.name());
+        let counted = census.count_node(scanned, &node, namespace, limit).await;
+        replica.iter().for_each(|replica| replica.shut_down());
+        counted.map_err(|error| {
             io::Error::other(format!(
                 "keys can't be listed: {}; the user needs `+scan`, beside the smallest ACL",
                 explain(&error, probe.servers.context()).message
@@ -79,18 +91,25 @@ pub(crate) async fn count_keys(settings: &RedisSettings, namespace: &str, limit:
 }
 
 impl Census {
-    async fn count_node(&mut self, node: &RedisNode, namespace: &str, limit: u64) -> Result<(), RedisError> {
+    /// Walks the names at one server, and measures values at their master, since a replica in a cluster refuses to.
+    async fn count_node(
+        &mut self,
+        scanned: &RedisNode,
+        master: &RedisNode,
+        namespace: &str,
+        limit: u64,
+    ) -> Result<(), RedisError> {
         let pattern = format!("*{}*:*", escape_glob(namespace));
         let mut cursor = "0".to_owned();
         let mut visited = 0;
         while visited < limit {
             let step = SCAN_STEP.min(limit - visited).to_string();
-            let reply = send_to(node, "SCAN", &[&cursor, "MATCH", &pattern, "COUNT", &step]).await?;
+            let reply = send_to(scanned, "SCAN", &[&cursor, "MATCH", &pattern, "COUNT", &step]).await?;
             let Some((next, names)) = parse_scan(&reply) else {
                 return Err(RedisError::ErrorReply("malformed reply to SCAN".to_owned()));
             };
             visited += SCAN_STEP.min(limit - visited);
-            self.count_names(node, namespace, &names).await;
+            self.count_names(master, namespace, &names).await;
             cursor = next;
             if cursor == "0" {
                 break;
@@ -119,6 +138,38 @@ impl Census {
             count.sampled_bytes += length.number().unwrap_or_default();
         }
     }
+}
+
+/// Connects to a replica of the master that is in sync and answers; `None` if there is none, or it takes too long.
+async fn connect_to_replica(master: &RedisNode) -> Option<Arc<RedisNode>> {
+    let info = send_to(master, "INFO", &["replication"]).await.ok()?;
+    let (host, port) = info.text()?.lines().find_map(parse_replica)?;
+    let replica = master.connect_beside(Address::Host(RedisHost { host, port }));
+    let began = Instant::now();
+    while began.elapsed() < REPLICA_WAIT {
+        let info = send_to(&replica, "INFO", &["replication"]).await;
+        match info.as_ref().ok().and_then(RespValue::text) {
+            Some(info) if info.contains("role:slave") && info.contains("master_link_status:up") => {
+                return Some(replica);
+            }
+            // It is another server, or does not know all keys.
+            Some(_) => break,
+            None => tokio::time::sleep(RETRY_INTERVAL).await,
+        }
+    }
+    replica.shut_down();
+    None
+}
+
+/// Reads `slave0:ip=10.0.0.2,port=6379,state=online,…`.
+fn parse_replica(line: &str) -> Option<(String, u16)> {
+    let (name, fields) = line.trim().split_once(':')?;
+    let number = name.strip_prefix("slave")?;
+    let field = |name: &str| {
+        fields.split(',').filter_map(|field| field.split_once('=')).find(|(its, _)| *its == name)
+    };
+    let is_online = number.parse::<u32>().is_ok() && field("state")?.1 == "online";
+    is_online.then_some((field("ip")?.1.to_owned(), field("port")?.1.parse().ok()?))
 }
 
 /// The next cursor, and names that are text.
@@ -185,6 +236,17 @@ mod tests {
             ("other:shop:r5:00ff", None),
         ] {
             assert_eq!(kind_of_key("shop", name), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_replica_in_sync_is_found() {
+        let line = "slave0:ip=10.0.0.2,port=6380,state=online,offset=14,lag=0\r";
+        assert_eq!(parse_replica(line), Some(("10.0.0.2".to_owned(), 6380)));
+        for other in
+            ["slave_repl_offset:14", "slave1:ip=a,port=1,state=wait_bgsave", "role:master", "slave0:"]
+        {
+            assert_eq!(parse_replica(other), None, "{other}");
         }
     }
 

@@ -113,6 +113,9 @@ pub(crate) async fn inspect(
     keyspace::check_keys(&probe, &store.namespace, &mut inspection).await;
     let refusals = Trials::new(&probe, clock.now()).run().await;
     probe.try_wake_ups(&mut inspection, &refusals).await;
+    if let Some(channel) = &store.publish {
+        probe.try_announcements(channel, &mut inspection).await;
+    }
     probe.check_masters(&mut inspection).await;
     probe.remove_keys().await;
     (inspection.tried, inspection.refused) = (refusals.tried, refusals.names());
@@ -221,6 +224,30 @@ impl Probe {
         // A version that every replica knows already.
         let publish = async { self.send("PUBLISH", &[&self.keys.wake, "0"]).await.map(drop) };
         deliver_to_self(client, &self.keys.wake, publish, COMMAND_TIMEOUT).await
+    }
+
+    /// Whether purges can be announced on `store.publish`. Nothing is published, since others act on what comes there: a
+    /// subscription needs the right to the same channel.
+    async fn try_announcements(&self, channel: &str, inspection: &mut Inspection) {
+        let index = self.servers.index_node();
+        let Some(address) = index.address() else { return };
+        let connection = index.connect_beside((*address).clone());
+        // A driver may keep the confirmation to itself, and take the second reply for it.
+        let (subscribe, ping) = ([channel], []);
+        let (tried, _) =
+            tokio::join!(send_to(&connection, "SUBSCRIBE", &subscribe), send_to(&connection, "PING", &ping));
+        connection.shut_down();
+        let Err(RedisError::ErrorReply(reply)) = tried else { return };
+        if trials::is_refusal(&reply) && reply.contains("channel") {
+            inspection.findings.push(ServerFinding {
+                level: FindingLevel::Warning,
+                code: "no-permission",
+                message: format!(
+                    "the Redis user may not use the channel `{channel}` of `store.publish`: purges are not announced there"
+                ),
+                help: Some(format!("ACL SETUSER \u{2026} &{channel}")),
+            });
+        }
     }
 
     /// Asks every master of a cluster.
