@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, UPGRADE};
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -416,6 +416,8 @@ fn has_host(request: &Request<RequestBody>) -> bool {
 /// Moves `Host` into `:authority` (RFC 9113 §8.3.1).
 fn to_http2(request: &mut Request<RequestBody>, scheme: &Scheme) -> Result<(), SendFailure> {
     *request.version_mut() = Version::HTTP_2;
+    // It may have been made for HTTP/1.1 before.
+    request.headers_mut().remove(CONNECTION);
     if let Some(host) = request.headers_mut().remove(HOST) {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(scheme.clone());
@@ -429,6 +431,10 @@ fn to_http2(request: &mut Request<RequestBody>, scheme: &Scheme) -> Result<(), S
 fn to_http1(request: &mut Request<RequestBody>) -> Result<(), SendFailure> {
     *request.version_mut() = Version::HTTP_11;
     frame_content(request);
+    // Apache announces its `Keep-Alive: timeout` only to a client that asks.
+    if !request.headers().contains_key(CONNECTION) {
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+    }
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     if let Some(authority) = uri.authority.take() {
         uri.scheme = None;

@@ -88,6 +88,8 @@ async fn a_write_avoids_a_connection_that_the_upstream_may_be_closing() {
     let larder = Larder::with("routes: []", &upstream);
     let mut connection = larder.connection().await;
     connection.get("/a").await.assert_status(200);
+    // Apache announces its time-out only to a client that asks.
+    assert_eq!(upstream.last("/a").header("connection").as_deref(), Some("keep-alive"));
     // More than half of what the upstream announced. The pool measures it by tokio's time, and no metric shows the age
     // of a connection. A longer sleep changes nothing: then the connection is not used at all.
     tokio::time::sleep(Duration::from_millis(700)).await;
