@@ -19,6 +19,7 @@ use std::time::Instant;
 use crate::clock::{Clock, Timestamp};
 use crate::config::TracingSettings;
 use crate::metrics::MetricFamily;
+use crate::random::random_id;
 
 /// Reads all metrics.
 pub(crate) type MetricsReader = Box<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
@@ -164,11 +165,13 @@ impl Span {
 
 /// An unguessable 128-bit id.
 pub(crate) fn random_u128() -> u128 {
-    u128::from(random_u64()) << 64 | u128::from(random_u64())
+    // Without the system's randomness, hash with this thread's random keys, which differ each time.
+    let hashed =
+        || u128::from(RandomState::new().hash_one(0)) << 64 | u128::from(RandomState::new().hash_one(1));
+    random_id().unwrap_or_else(|_| hashed())
 }
 
 /// An unguessable number.
 pub(crate) fn random_u64() -> u64 {
-    // Without the system's randomness, hash with this thread's random keys, which differ each time.
-    getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(0))
+    random_u128() as u64
 }

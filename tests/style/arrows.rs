@@ -123,7 +123,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("stored_response", &["clock", "policy", "purge"]),
     ("tasks", &[]),
-    ("telemetry", &["clock", "config", "metrics"]),
+    ("telemetry", &["clock", "config", "metrics", "random"]),
     ("upstream", &["config", "memory_budget", "progress_timeout"]),
     (
         "warming",
