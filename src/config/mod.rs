@@ -18,6 +18,7 @@ mod encryption_checks;
 mod errors;
 mod event_rules;
 mod events;
+mod expect;
 mod expiry;
 mod fields;
 mod framework_cookies;

@@ -201,6 +201,9 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
         warnings::warn_of_sizes(store, parsed, diagnostics);
         encryption_checks::require_keys(store, parsed, diagnostics);
     }
+    if let (Some(UpstreamSettings { http2: true, .. }), Some(parsed)) = (&read.upstream, &routes) {
+        warnings::warn_of_expectations(parsed, diagnostics);
+    }
     if let Some(trusted) = &read.trusted_proxies {
         warnings::warn_of_networks(trusted, fields.value_location("trusted_proxies"), diagnostics);
     }

@@ -8,6 +8,7 @@ use http::{HeaderName, StatusCode, header};
 
 use super::diagnostics::{Diagnostics, Location};
 use super::downstream::DOWNSTREAM;
+use super::expect::EXPECT;
 use super::expiry::{JITTER, TTL_FROM};
 use super::fields::{Fields, Located, default_node};
 use super::keys::{Reader, deferred, key};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::diagnostics::Diagnostics;
+use super::expect::{EXPECT, warn_of_http2};
 use super::fields::{Fields, expand_short_form};
 use super::keys::Reader;
 use super::limits::{CLIENT_SHARE, ClientShare};
-use super::scalars::{BOOLEAN, COUNT, POSITIVE_DURATION, POSITIVE_SIZE, SIZE, is_off, parsed, words};
+use super::scalars::{BOOLEAN, COUNT, POSITIVE_DURATION, POSITIVE_SIZE, SIZE, is_off, parsed};
 use super::section::{Kind, OFF};
 use super::settings::{Settings, settings};
 use super::upstream_tls::{UPSTREAM_TLS, UpstreamTlsSettings};
@@ -88,12 +89,7 @@ fn upstream(node: &YamlNode, diagnostics: &Diagnostics) -> Option<UpstreamSettin
             .help("write `https://` before all of them, or before none");
     }
     if let (Some(given), true, true) = (fields.node("expect"), settings.forwards_expect, settings.http2) {
-        diagnostics
-            .warning(
-                given.location,
-                "over HTTP/2 `Expect: 100-continue` is answered by larder, and not forwarded",
-            )
-            .help("remove `http2`, or `expect`; it counts where the upstream chooses HTTP/1.1");
+        warn_of_http2(given.location, diagnostics);
     }
     if let (Some(given), false) = (fields.node("tls"), is_encrypted) {
         diagnostics
@@ -116,8 +112,6 @@ pub(super) const OFF_OR_DURATION: Reader<Option<Duration>> =
         Some(word) if is_off(word) => Some(None),
         _ => POSITIVE_DURATION.read(node, diagnostics).map(Some),
     });
-
-const EXPECT: Reader<bool> = words!("answer" => false, "forward" => true);
 
 const HOST: Reader<UpstreamHost> =
     Reader::new(Kind::OneOf(&[Kind::Word(&["preserve"]), Kind::Text]), |node, diagnostics| {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::diagnostics::{Diagnostics, Location};
+use super::expect::warn_of_http2;
 use super::parsed_route::ParsedRoute;
 use super::store::StoreSettings;
 use super::suggest::nearest;
@@ -32,6 +33,12 @@ pub(super) fn warn_of_sizes(store: &StoreSettings, routes: &[ParsedRoute], diagn
             .warning(location, "responses of this route may be larger than `store.memory`, and are not stored then")
             .help("raise `store.memory` to many times the route's `max_size` (8MiB by default), or lower `max_size`");
     }
+}
+
+/// Warns of routes that are to forward expectations over HTTP/2.
+pub(super) fn warn_of_expectations(routes: &[ParsedRoute], diagnostics: &Diagnostics) {
+    let given = routes.iter().filter_map(|parsed| parsed.own.forwards_expect.as_ref());
+    given.filter(|forwards| forwards.value).for_each(|it| warn_of_http2(it.location, diagnostics));
 }
 
 /// Warns of networks that trust everybody with the address of a client.

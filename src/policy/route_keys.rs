@@ -147,6 +147,10 @@ macro_rules! route_keys {
             /// streams and gRPC `limits.tunnel_idle`.
             idle_timeout: Option<Duration> = TIMEOUT, default "none";
 
+            /// The answer to `Expect: 100-continue`, where it differs from `upstream.expect`: `answer`: larder's; `forward`: the
+            /// upstream's, over HTTP/1.1.
+            forwards_expect as "expect": bool = EXPECT, optional;
+
             /// How often a caller may ask: `{limit: 100/m, by: client}`. Beyond it a request is answered 429. `off`: as often as
             /// it likes.
             rate: Option<RateLimit> = RATE, default "off";

@@ -25,7 +25,7 @@ pub(super) async fn pass(
         return Answer::without_cache(response, NonCacheReply::Error, route);
     }
     let upgrade = ClientUpgrade::take(head);
-    let body = upstream_request::body(worker, head, body.take());
+    let body = upstream_request::body(worker, head, route.map(Arc::as_ref), body.take());
     // Read the request id before the fields are moved; nothing else of them is needed later.
     head.request_id();
     let headers = std::mem::take(&mut head.parts.headers);

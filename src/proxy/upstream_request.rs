@@ -2,7 +2,7 @@
 
 use http::header::{CONTENT_TYPE, EXPECT, IF_MATCH, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, uri};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::body::Body;
 use super::client_request::ClientHead;
@@ -14,6 +14,7 @@ use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
 use crate::callers::CallerRequest;
 use crate::clock::Moment;
+use crate::policy::Route;
 use crate::policy::caller::CallerVerdict;
 use crate::policy::compression::{mark_as_sent, restore_tags};
 use crate::policy::methods::is_safe;
@@ -71,13 +72,19 @@ pub(super) fn restore_condition(request: &mut Request<RequestBody>) {
 
 /// A content that is forwarded: what was read of it, or what arrives. It is held back where the upstream is to say whether
 /// it wants it.
-pub(super) fn body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -> RequestBody {
+pub(super) fn body(
+    worker: &Worker,
+    head: &ClientHead,
+    route: Option<&Route>,
+    body: Option<Incoming>,
+) -> RequestBody {
     if let Some(content) = &head.content {
         return RequestBody::from_content(content.clone());
     }
     let mut body = received_body(worker, head, body);
     let settings = &worker.proxy.config.upstream;
-    if settings.forwards_expect && !settings.http2 && head.expects_continue() {
+    let forwards = route.and_then(|route| route.forwards_expect).unwrap_or(settings.forwards_expect);
+    if forwards && !settings.http2 && head.expects_continue() {
         body.wait_for_continue();
     }
     body
@@ -85,12 +92,14 @@ pub(super) fn body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -
 
 /// Bounds how slowly the client may send its content. A gRPC call may be quiet for as long as a tunnel.
 pub(super) fn received_body(worker: &Worker, head: &ClientHead, body: Option<Incoming>) -> RequestBody {
+    let has_content = |body: &Incoming| head.content_start.is_some() || !body.is_end_stream();
+    let Some(body) = body.filter(has_content) else { return RequestBody::empty() };
     let limits = worker.limits();
     let is_grpc = || {
         let content_type = head.parts.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
         content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
     };
-    let (timeout, min_rate) = match body.is_some() && is_grpc() {
+    let (timeout, min_rate) = match is_grpc() {
         true => (limits.tunnel_idle, 0),
         false => (limits.body_timeout, limits.min_rate),
     };

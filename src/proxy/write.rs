@@ -171,7 +171,7 @@ impl Write {
         let request = RequestHead { caller: writer.view(), ..head.as_policy() };
         let plan = self.plan(&request);
         let written = plan.head_targets(&request);
-        let mut body = upstream_request::body(&self.worker, head, body);
+        let mut body = upstream_request::body(&self.worker, head, self.route.as_deref(), body);
         let progress = body.track();
         let buffered = plan.content_to_buffer();
         let captured = buffered.request.map(|limit| body.capture(limit));

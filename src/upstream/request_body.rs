@@ -53,14 +53,11 @@ impl RequestBody {
 
     /// `start`: the part that was read before.
     pub(crate) fn from_client(
-        incoming: Option<Incoming>,
+        incoming: Incoming,
         start: Option<Bytes>,
         version: Version,
         limits: UploadLimits,
     ) -> Self {
-        let Some(incoming) = incoming.filter(|incoming| start.is_some() || !incoming.is_end_stream()) else {
-            return Self::empty();
-        };
         let content = StreamedContent::new(incoming, start, version, limits);
         Self { source: Source::Client(content), progress: RequestProgress::started(), capture: None }
     }

@@ -30,7 +30,8 @@ async fn the_upstream_says_whether_it_wants_content() {
             let _ = sent.send(wire.read().await);
         }
     });
-    let yaml = "upstream: {url: \"${UPSTREAM}\", expect: forward}\nroutes: [{path: /refused, purges: []}]";
+    let yaml = "upstream: {url: \"${UPSTREAM}\", expect: forward}\n\
+                routes: [{path: /refused, purges: []}, {path: /answered, expect: answer}]";
     let larder = Larder::with(yaml, &upstream);
     let head = |path: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: api\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
@@ -49,6 +50,33 @@ async fn the_upstream_says_whether_it_wants_content() {
     ignored.send("body").await;
     assert_eq!(ignored.status().await, 200);
     assert_eq!(upstream.last("/ignored").body, b"body");
+    let mut answered = begin(&larder, &head("/answered")).await;
+    assert_eq!(answered.status().await, 100);
+    assert_eq!(upstream.count("/answered"), 0, "larder answers by itself");
+    answered.send("body").await;
+    assert_eq!(answered.status().await, 200);
+    assert_eq!(upstream.last("/answered").header("expect"), None);
+}
+
+#[tokio::test]
+async fn a_route_forwards_an_expectation_by_itself() {
+    let upstream = Upstream::start();
+    let (sent, mut content) = mpsc::unbounded_channel();
+    upstream.take_over("/refused", move |mut wire: Wire| {
+        let sent = sent.clone();
+        async move {
+            let _ = wire.write("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = sent.send(wire.read().await);
+        }
+    });
+    for mode in ["purges: []", "tags: [a]"] {
+        let larder =
+            Larder::with(&format!("routes: [{{path: /refused, expect: forward, {mode}}}]"), &upstream);
+        let head = "POST /refused HTTP/1.1\r\nHost: api\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+        let mut refused = begin(&larder, head).await;
+        assert_eq!(refused.status().await, 413, "{mode}");
+        assert_eq!(content.recv().await.expect("what the upstream read"), "", "no content is sent: {mode}");
+    }
 }
 
 #[tokio::test]

@@ -122,6 +122,13 @@ fn an_expectation_that_http2_can_not_forward_is_a_warning() {
         let config = parse(&format!("upstream: {{url: http://api, {settings}}}")).expect(settings);
         assert_eq!(config.warnings.len(), usize::from(is_warned), "{:?}", config.warnings);
     }
+    for (http2, expect, is_warned) in
+        [("on", "forward", true), ("on", "answer", false), ("off", "forward", false)]
+    {
+        let upstream = format!("upstream: {{url: http://api, http2: {http2}}}");
+        let config = parse(&format!("{upstream}\nroutes: [{{path: /a, expect: {expect}}}]")).expect(expect);
+        assert_eq!(config.warnings.len(), usize::from(is_warned), "{:?}", config.warnings);
+    }
 }
 
 #[test]
