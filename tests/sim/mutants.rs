@@ -204,6 +204,12 @@ const MUTANTS: &[Mutant] = &[
         to: "let validity = if MUTANT { Validity::Valid } else { view.check_validity(version, targets) };",
     },
     Mutant {
+        name: "w: a replica that has left answers on",
+        file: "src/store/redis/index/roll.rs",
+        from: "        self.view.leave();\n",
+        to: "        if !MUTANT {\n            self.view.leave();\n        }\n",
+    },
+    Mutant {
         name: "r: a soft purge leaves its targets fresh",
         file: "src/purge/index.rs",
         from: "if record.soft > read.version {",
