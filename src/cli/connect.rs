@@ -1,4 +1,4 @@
-//! Connects to Redis and to the API as a configuration says, for `larder check --connect` and `larder doctor`.
+//! Connects to Redis, PostgreSQL and the API as a configuration says, for `larder check --connect` and `larder doctor`.
 
 use std::fmt::Write as _;
 use std::io;
@@ -10,7 +10,8 @@ use tokio::runtime::Builder;
 
 use super::output::Severity;
 use crate::clock::Clock;
-use crate::config::{Config, Diagnostic, Location, UpstreamSettings};
+use crate::config::{Config, Diagnostic, EventKind, Location, UpstreamSettings};
+use crate::events::postgres::PostgresListener;
 use crate::explain::{KeyStatus, callers};
 use crate::store::{FindingLevel, Inspection, inspect};
 use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
@@ -25,10 +26,12 @@ pub(super) struct Connected {
     redis: Option<Inspection>,
     /// The status of the API's answer and its time, or why there is none; `None` if it was not asked.
     upstream: Option<Result<(u16, Duration), String>>,
+    /// For each source with `notify`, its name, and the server's version or why its channels can't be heard.
+    postgres: Vec<(String, Result<String, String>)>,
     pub(super) diagnostics: Vec<(Severity, Diagnostic)>,
 }
 
-/// Connects to Redis, and `with_upstream` to the API too.
+/// Connects to Redis and PostgreSQL, and `with_upstream` to the API too.
 ///
 /// # Errors
 /// If a TLS file can't be read, or no runtime can be made.
@@ -39,6 +42,14 @@ pub(super) fn connect(config: &Config, with_upstream: bool) -> io::Result<Connec
             let inspection = inspect(redis, &config.store, &Clock::system()).await?;
             connected.diagnostics.extend(diagnostics(&inspection, with_upstream));
             connected.redis = Some(inspection);
+        }
+        for source in &config.events {
+            let EventKind::Notify { postgres, channels } = &source.kind else { continue };
+            let heard = PostgresListener::new(postgres, channels)?.check().await;
+            connected
+                .diagnostics
+                .extend(heard.as_ref().err().map(|reason| postgres_diagnostic(&source.name, reason)));
+            connected.postgres.push((source.name.clone(), heard));
         }
         if with_upstream {
             let answer = ask_upstream(&config.upstream).await?;
@@ -81,6 +92,12 @@ fn upstream_diagnostic(error: &str) -> (Severity, Diagnostic) {
     (Severity::Error, new_diagnostic("upstream", format!("the API: {error}"), Some(help)))
 }
 
+fn postgres_diagnostic(source: &str, reason: &str) -> (Severity, Diagnostic) {
+    let help = "until its channels are heard, nothing that they announce is purged".to_owned();
+    let message = format!("PostgreSQL of the event source `{source}`: {reason}");
+    (Severity::Error, new_diagnostic("postgres", message, Some(help)))
+}
+
 /// Fetches the keys of `callers` as a running larder does.
 async fn find_missing_keys(config: &Config) -> io::Result<Vec<(Severity, Diagnostic)>> {
     let callers = callers(config, Clock::system())?;
@@ -116,21 +133,31 @@ impl Connected {
         self.diagnostics.iter().any(|(its, _)| *its == severity)
     }
 
-    /// The members `redis` and `upstream` of a report.
+    /// The members `redis`, `postgres` and `upstream` of a report.
     pub(super) fn to_json(&self) -> Value {
         let upstream = self.upstream.as_ref().map(|answer| match answer {
             Ok((status, took)) => json!({"status": status, "millis": millis(*took)}),
             Err(error) => json!({"error": error}),
         });
-        json!({"redis": self.redis.as_ref().map(redis_json), "upstream": upstream})
+        let source = |(name, heard): &(String, Result<String, String>)| match heard {
+            Ok(version) => json!({"source": name, "version": version}),
+            Err(reason) => json!({"source": name, "error": reason}),
+        };
+        let postgres: Vec<Value> = self.postgres.iter().map(source).collect();
+        json!({"redis": self.redis.as_ref().map(redis_json), "postgres": postgres, "upstream": upstream})
     }
 
-    /// The state of both in words, then the findings.
+    /// The state of each in words, then the findings.
     pub(super) fn to_text(&self) -> String {
         let mut out = match &self.redis {
             Some(redis) => redis_text(redis),
             None => "Redis: `store.redis` is not set; responses are kept in this process\n".to_owned(),
         };
+        for (name, heard) in &self.postgres {
+            if let Ok(version) = heard {
+                _ = writeln!(out, "PostgreSQL {version}: delivers the notifications of `{name}`");
+            }
+        }
         if let Some(Ok((status, took))) = &self.upstream {
             _ = writeln!(out, "API: answers {status} to HEAD / in {:.1} ms", millis(*took));
         }

@@ -7,6 +7,7 @@ use super::diagnostics::Diagnostics;
 use super::event_rules::{CONDITIONS, ParsedRule, RULE_LIST, RULES};
 use super::fields::{Fields, Located};
 use super::keys::Reader;
+use super::postgres::{CHANNELS, POSTGRES, PostgresSettings};
 use super::purge_rules::templates;
 use super::redis::REDIS;
 use super::scalars::{NON_EMPTY, POSITIVE_DURATION, list, parsed, words};
@@ -30,6 +31,8 @@ settings! {
         /// A Redis channel, or a pattern of channels such as `cache:invalidated:*`. Channels keep no events: whenever some may
         /// have been missed, everything that they could name is purged.
         pubsub: ChannelName = CHANNEL, optional;
+        /// A channel of PostgreSQL on which `NOTIFY` announces changes, or a list of channels. They keep no events either.
+        notify: Vec<String> = CHANNELS, optional;
         /// A path to which signed events are posted.
         webhook: String = WEBHOOK_PATH, optional;
         /// The tags that an event purges, with values of its JSON: `{event.json:/id}` or
@@ -44,6 +47,8 @@ settings! {
         rules: Vec<ParsedRule> = RULE_LIST, optional;
         /// The Redis of the stream or channel. Default: `store.redis`.
         redis: RedisSettings = REDIS, optional;
+        /// The PostgreSQL database of `notify`.
+        postgres: PostgresSettings = POSTGRES, optional;
         /// Where to begin in a stream that was never read before.
         from_beginning as "from": bool = words!("now" => false, "beginning" => true), default "now";
         /// The field of a stream's entries that holds the JSON. Default: the fields of an entry form one object.
@@ -111,6 +116,10 @@ pub(crate) enum EventKind {
         redis: RedisSettings,
         channel: ChannelName,
     },
+    Notify {
+        postgres: PostgresSettings,
+        channels: Vec<String>,
+    },
     Webhook(Webhook),
 }
 
@@ -128,6 +137,7 @@ impl EventKind {
         match self {
             EventKind::Stream { .. } => "stream",
             EventKind::PubSub { .. } => "pubsub",
+            EventKind::Notify { .. } => "notify",
             EventKind::Webhook(_) => "webhook",
         }
     }
@@ -135,7 +145,7 @@ impl EventKind {
     fn noun(&self) -> &'static str {
         match self {
             EventKind::Stream { .. } => "stream",
-            EventKind::PubSub { .. } => "channel",
+            EventKind::PubSub { .. } | EventKind::Notify { .. } => "channel",
             EventKind::Webhook(_) => "path",
         }
     }
@@ -215,9 +225,10 @@ fn source(node: &YamlNode, context: &EventContext<'_>, diagnostics: &Diagnostics
     let names_channel = |(_, tags): &(EventRules, Vec<Located<Template>>)| {
         tags.iter().find(|tag| tag.value.reads_event_channel()).map(|tag| tag.location)
     };
-    if let (Some(location), false) =
-        (rules.as_ref().and_then(names_channel), matches!(kind, EventKind::PubSub { .. }))
-    {
+    if let (Some(location), false) = (
+        rules.as_ref().and_then(names_channel),
+        matches!(kind, EventKind::PubSub { .. } | EventKind::Notify { .. }),
+    ) {
         let message = format!("events of a `{}` have no channel", kind.as_str());
         diagnostics.error(location, message).help("write a value of their JSON: `{event.json:/id}`");
         return None;
@@ -225,6 +236,7 @@ fn source(node: &YamlNode, context: &EventContext<'_>, diagnostics: &Diagnostics
     let default_name = match &kind {
         EventKind::Stream { key, .. } => key.as_str(),
         EventKind::PubSub { channel, .. } => channel.as_str(),
+        EventKind::Notify { channels, .. } => &channels[0],
         EventKind::Webhook(webhook) => webhook.path.as_str(),
     };
     let name = name?.or_else(|| is_name(default_name).then(|| default_name.to_owned())).or_else(|| {
@@ -243,17 +255,18 @@ fn kind(
     context: &EventContext<'_>,
     diagnostics: &Diagnostics,
 ) -> Option<EventKind> {
-    const KINDS: [&str; 3] = ["stream", "pubsub", "webhook"];
+    const KINDS: [&str; 4] = ["stream", "pubsub", "notify", "webhook"];
     let given: Vec<&str> = KINDS.into_iter().filter(|kind| fields.node(kind).is_some()).collect();
     let [kind] = given[..] else {
         let wrong = if given.is_empty() { "has no source" } else { "has more than one source" };
-        diagnostics
-            .error(fields.location, format!("an event source {wrong}"))
-            .help("write one of `stream: KEY`, `pubsub: CHANNEL` and `webhook: /path` in each");
+        diagnostics.error(fields.location, format!("an event source {wrong}")).help(
+            "write one of `stream: KEY`, `pubsub: CHANNEL`, `notify: CHANNEL` and `webhook: /path` in each",
+        );
         return None;
     };
     for (key, kinds) in [
         ("redis", &["stream", "pubsub"][..]),
+        ("postgres", &["notify"]),
         ("from", &["stream"]),
         ("field", &["stream"]),
         ("listener", &["webhook"]),
@@ -267,8 +280,12 @@ fn kind(
                 .help(format!("remove it; it belongs to `{}`", kinds.join("` and `")));
         }
     }
-    if kind == "webhook" {
-        return webhook(fields, read, context.has_admin, diagnostics).map(EventKind::Webhook);
+    match kind {
+        "webhook" => {
+            return webhook(fields, read, context.has_admin, diagnostics).map(EventKind::Webhook);
+        }
+        "notify" => return notify(fields, read.notify?, read.postgres?),
+        _ => {}
     }
     let redis = redis_settings(fields, kind, read.redis?, context.store, diagnostics);
     let kind = match (read.stream?, read.pubsub?) {
@@ -308,7 +325,7 @@ fn find_own<'k>(kind: &'k EventKind, store: &StoreSettings) -> Option<(&'static 
     let (redis, name) = match kind {
         EventKind::Stream { redis, key, .. } => (redis, key.as_str()),
         EventKind::PubSub { redis, channel } => (redis, channel.as_str()),
-        EventKind::Webhook(_) => return None,
+        EventKind::Notify { .. } | EventKind::Webhook(_) => return None,
     };
     let store_redis = store.redis.as_ref().filter(|store| store.may_share_server(redis))?;
     let namespace = &store.namespace;
@@ -410,6 +427,17 @@ fn webhook(
         return None;
     }
     Some(Webhook { path, on_proxy, scheme, secrets, window: read.window? })
+}
+
+fn notify(
+    fields: &Fields<'_>,
+    channels: Option<Vec<String>>,
+    postgres: Option<PostgresSettings>,
+) -> Option<EventKind> {
+    if postgres.is_none() {
+        fields.report_missing("postgres");
+    }
+    Some(EventKind::Notify { postgres: postgres?, channels: channels? })
 }
 
 /// The source's own Redis, or the store's.

@@ -1,15 +1,17 @@
 //! `store.redis`: a URL, or a mapping with the URL and the values that should not be part of one.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::Secret;
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, expand_short_form};
 use super::keys::Reader;
-use super::scalars::{FILE, NON_EMPTY, PATH, POSITIVE_DURATION, absolute_path, list, parsed};
+use super::login::{
+    AUTH, CredentialSource, Credentials, GivenLogin, TLS, TlsFiles, parse_credentials, percent_decoded,
+};
+use super::scalars::{NON_EMPTY, PATH, absolute_path, parsed};
 use super::section::{Kind, NONE};
-use super::settings::{Settings, mapping, settings};
+use super::settings::{Settings, settings};
 use super::units::FieldError;
 use super::yaml::YamlNode;
 
@@ -25,18 +27,7 @@ pub struct RedisSettings {
     /// Where a password comes from that changes while larder runs.
     pub(crate) credentials: Option<CredentialSource>,
     /// `None`: no TLS.
-    pub(crate) tls: Option<RedisTls>,
-}
-
-/// The source of a password that is rotated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum CredentialSource {
-    File(PathBuf),
-    /// A command that prints the password, and how often it is run.
-    Command {
-        command: Vec<String>,
-        every: Duration,
-    },
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,15 +80,6 @@ impl RedisServers {
     }
 }
 
-/// PEM files of a TLS connection to Redis.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RedisTls {
-    /// Authorities to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// The client's certificate and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
 settings! {
     partial struct RedisFields = "redis" {
         /// The URL, as in the short form: `redis://host:port/0` and the like.
@@ -111,41 +93,7 @@ settings! {
         /// A command that prints the password, for tokens that expire.
         auth: CredentialSource = AUTH, optional;
         /// Files of a TLS connection (`rediss://`).
-        tls: RedisTls = TLS, optional;
-    }
-}
-
-settings! {
-    struct AuthFields = "auth" {
-        /// The command and its arguments. Its output is the password; a line break at the end is ignored.
-        exec: Vec<String> = COMMAND, required;
-        /// How often the command is run, and connections that are open log in again. Less than the password's lifetime.
-        every: Duration = POSITIVE_DURATION, default "10m";
-    }
-}
-
-const AUTH: Reader<CredentialSource> = Reader::new(mapping::<AuthFields>().kind, |node, diagnostics| {
-    let AuthFields { exec, every } = AuthFields::from_node(node, diagnostics)?;
-    Some(CredentialSource::Command { command: exec, every })
-});
-
-const COMMAND: Reader<Vec<String>> = Reader::new(Kind::ListOf(&Kind::Text), |node, diagnostics| {
-    let example = "[aws, elasticache, generate-token]";
-    let command = list(node, example, diagnostics, |node, diagnostics| NON_EMPTY.read(node, diagnostics))?;
-    if command.is_empty() {
-        diagnostics.error(node.location, "the command is empty").help(format!("write `exec: {example}`"));
-    }
-    Some(command)
-});
-
-settings! {
-    struct TlsFields = "tls" {
-        /// PEM file with the authorities to trust instead of the system's.
-        ca: PathBuf = FILE, optional;
-        /// PEM file with the client's certificate.
-        cert: PathBuf = FILE, optional;
-        /// PEM file with the key of `cert`.
-        key: PathBuf = FILE, optional;
+        tls: TlsFiles = TLS, optional;
     }
 }
 
@@ -167,27 +115,14 @@ fn redis(node: &YamlNode, diagnostics: &Diagnostics) -> Option<RedisSettings> {
     let fields = Fields::open(&node, RedisFields::SECTION, diagnostics)?;
     let RedisFields { url, username, password, password_file, auth, tls } = RedisFields::read(&fields)?;
     let mut settings = url?;
-    for (name, is_in_url) in
-        [("username", settings.username.is_some()), ("password", settings.password.is_some())]
-    {
-        if let (Some(given), true) = (fields.node(name), is_in_url) {
-            diagnostics
-                .error(given.location, format!("`{name}` is part of the URL as well"))
-                .help("remove one of them");
-        }
-    }
-    settings.username = username?.or(settings.username);
-    settings.password = password?.map(Secret::new).or(settings.password);
-    let sources = ["password", "password_file", "auth"].map(|name| fields.node(name));
-    let given: Vec<_> = sources.into_iter().flatten().collect();
-    let has_two =
-        given.len() > 1 || (settings.password.is_some() && sources[0].is_none() && !given.is_empty());
-    if let (Some(last), true) = (given.last(), has_two) {
-        diagnostics
-            .error(last.location, "the password is given twice")
-            .help("keep one of: the URL's password, `password`, `password_file`, `auth`");
-    }
-    settings.credentials = password_file?.map(CredentialSource::File).or(auth?);
+    let login = GivenLogin {
+        username: username?,
+        password: password?.map(Secret::new),
+        credentials: password_file?.map(CredentialSource::File).or(auth?),
+    };
+    let login = login.with_url((settings.username, settings.password), &fields, diagnostics);
+    (settings.username, settings.password) = (login.username, login.password);
+    settings.credentials = login.credentials;
     if let Some(given) = fields.node("tls") {
         if settings.tls.is_none() {
             diagnostics
@@ -198,19 +133,6 @@ fn redis(node: &YamlNode, diagnostics: &Diagnostics) -> Option<RedisSettings> {
     }
     Some(settings)
 }
-
-const TLS: Reader<RedisTls> = Reader::new(mapping::<TlsFields>().kind, |node, diagnostics| {
-    let fields = Fields::open(node, TlsFields::SECTION, diagnostics)?;
-    let TlsFields { ca, cert, key } = TlsFields::read(&fields)?;
-    for (one, other) in [("cert", "key"), ("key", "cert")] {
-        if let (Some(given), None) = (fields.node(one), fields.node(other)) {
-            diagnostics
-                .error(given.location, format!("`{one}` without `{other}`"))
-                .help(format!("add `{other}:`; a client certificate needs both"));
-        }
-    }
-    Some(RedisTls { ca, identity: cert.zip(key) })
-});
 
 const URL: Reader<RedisSettings> = Reader::new(Kind::Text, |node, diagnostics| {
     parsed(node, "a URL such as `redis://127.0.0.1:6379/0`", diagnostics, parse_url)
@@ -256,7 +178,8 @@ fn parse_url(text: &str) -> Result<RedisSettings, FieldError> {
 
 fn split_login(authority: &str) -> Result<(Credentials, &str), FieldError> {
     let Some((login, hosts)) = authority.rsplit_once('@') else { return Ok(((None, None), authority)) };
-    let login = credentials(login).ok_or_else(|| url_error("the Redis URL's password is not readable"))?;
+    let login =
+        parse_credentials(login).ok_or_else(|| url_error("the Redis URL's password is not readable"))?;
     Ok((login, hosts))
 }
 
@@ -275,7 +198,7 @@ fn cluster(hosts: Vec<RedisHost>, path: &str) -> Result<(RedisServers, u16), Fie
 
 fn sentinel(sentinels: Vec<RedisHost>, path: &str) -> Result<(RedisServers, u16), FieldError> {
     let (service, number) = path.split_once('/').unwrap_or((path, ""));
-    let service = decoded(service).filter(|service| !service.is_empty());
+    let service = percent_decoded(service).filter(|service| !service.is_empty());
     let service = service.ok_or_else(|| url_error("the Redis URL names no service of the sentinels"))?;
     Ok((RedisServers::Sentinel { sentinels, service }, database(number)?))
 }
@@ -286,8 +209,6 @@ fn database(text: &str) -> Result<u16, FieldError> {
         number => number.parse().map_err(|_| url_error("the Redis URL's database is not a number")),
     }
 }
-
-type Credentials = (Option<String>, Option<String>);
 
 fn settings(
     servers: RedisServers,
@@ -301,18 +222,8 @@ fn settings(
         username,
         password: password.map(Secret::new),
         credentials: None,
-        tls: tls.then(RedisTls::default),
+        tls: tls.then(TlsFiles::default),
     }
-}
-
-/// `user:password`, `:password`, `user`; each percent-encoded.
-fn credentials(login: &str) -> Option<Credentials> {
-    let (user, password) = match login.split_once(':') {
-        Some((user, password)) => (user, Some(decoded(password)?)),
-        None => (login, None),
-    };
-    let given = |text: String| (!text.is_empty()).then_some(text);
-    Some((given(decoded(user)?), password.and_then(given)))
 }
 
 fn redis_host(text: &str, default_port: u16) -> Option<RedisHost> {
@@ -325,21 +236,4 @@ fn redis_host(text: &str, default_port: u16) -> Option<RedisHost> {
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     (!host.is_empty()).then(|| RedisHost { host: host.to_owned(), port })
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let [high, low, after @ ..] = rest else { return None };
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        bytes.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }

@@ -1,18 +1,25 @@
-//! Consumer of a Redis pub/sub channel. Every replica subscribes. Channels keep no history, so everything its events could
-//! name is purged whenever a subscription starts, unless another replica has listened all the time.
+//! Consumer of channels, of Redis or PostgreSQL. Every replica subscribes. Channels keep no history, so everything its events
+//! could name is purged whenever a subscription starts, unless another replica has listened all the time.
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{MAX_BATCH, SourceConsumer};
+use super::{Feed, MAX_BATCH, SourceConsumer};
 use crate::config::{EventKind, namespace_of_wake_channel};
 use crate::policy::content::Content;
 use crate::policy::event::{ChangeEvent, EventOutcome, EventTargets, MAX_EVENT_BYTES};
 use crate::store::sources::SourceUpdate;
 use crate::store::{ChannelEvent, ChannelMessage};
+use crate::tasks::spawn;
+
+/// Delay before reconnecting.
+const RECONNECT_DELAY: Duration = Duration::from_millis(250);
+
+/// Maximum number of unprocessed messages; more end the connection.
+const MAX_BUFFERED_MESSAGES: usize = 10_000;
 
 /// Interval of the reports that this replica listens. Another one counts them.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,10 +46,7 @@ enum Coverage {
 
 /// Consumes messages until shutdown.
 pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<bool>) {
-    let (Some(feed), EventKind::PubSub { channel, .. }) = (&source.feed, &source.settings.kind) else {
-        return;
-    };
-    let mut heard = feed.listen(channel.clone());
+    let mut heard = listen(source.feed.clone());
     let mut coverage = Coverage::Complete(None);
     loop {
         let heard_now = tokio::select! {
@@ -62,6 +66,21 @@ pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<b
     }
     // A replica that starts now need not wait.
     report(source, Duration::ZERO).await;
+}
+
+/// Subscribes until the receiver is dropped, again and again.
+fn listen(feed: Feed) -> Receiver<ChannelEvent> {
+    let (tell, heard) = mpsc::channel(MAX_BUFFERED_MESSAGES);
+    spawn(async move {
+        loop {
+            let Err(reason) = feed.run_subscription(&tell).await;
+            if tell.send(ChannelEvent::Disconnected(reason)).await.is_err() {
+                return;
+            }
+            sleep(RECONNECT_DELAY).await;
+        }
+    });
+    heard
 }
 
 /// Receives the next messages in one batch.
@@ -119,7 +138,8 @@ async fn process_messages(source: &SourceConsumer, heard: Vec<ChannelEvent>, cov
             ChannelEvent::Message(ChannelMessage { channel, content }) => {
                 let channel = String::from_utf8_lossy(&channel);
                 // A pattern may include it. Its messages say nothing, and each purge sends one.
-                if namespace_of_wake_channel(&channel).is_some() {
+                let is_of_redis = matches!(source.settings.kind, EventKind::PubSub { .. });
+                if is_of_redis && namespace_of_wake_channel(&channel).is_some() {
                     continue;
                 }
                 let content = Content::parse_event(&content, MAX_EVENT_BYTES).ok();

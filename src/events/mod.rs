@@ -1,14 +1,16 @@
-//! Consumers of change events, from a Redis stream, a Redis channel or a webhook: each event purges the targets it
-//! names. After a possible gap, everything the events could have named is purged.
+//! Consumers of change events, from a Redis stream, a channel of Redis or PostgreSQL, or a webhook: each event purges the
+//! targets it names. After a possible gap, everything the events could have named is purged.
 //!
 //! This module knows neither clients' requests nor responses.
 
 mod channel;
 mod fallback;
+pub(crate) mod postgres;
 mod signature;
 mod stream;
 pub(crate) mod webhook;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +18,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::cdn::CdnRelay;
 use crate::clock::Clock;
-use crate::config::{EventKind, EventSource};
+use crate::config::{ChannelName, EventKind, EventSource};
 use crate::hex;
 use crate::metrics::{Metrics, PurgeSource, SilenceLimit, SourceMetrics};
 use crate::policy::Route;
@@ -32,9 +34,10 @@ use crate::purge::PurgeCause;
 use crate::purging::{PurgeContext, PurgeThrottle, Purged, Purger, purge_targets};
 use crate::random::random_token;
 use crate::store::sources::{SourceState, SourceUpdate};
-use crate::store::{RedisEventSource, Store, StoreError};
+use crate::store::{ChannelEvent, RedisEventSource, Store, StoreError};
 use crate::tasks::{end_within, spawn};
 pub(crate) use fallback::FallbackTtls;
+use postgres::PostgresListener;
 use webhook::Webhooks;
 
 /// Maximum number of events purged together.
@@ -56,13 +59,50 @@ pub struct EventSources {
 struct SourceConsumer {
     settings: EventSource,
     metrics: Arc<SourceMetrics>,
-    feed: Option<RedisEventSource>,
+    feed: Feed,
     /// Identifies this process among the source's possible readers.
     reader_id: String,
     /// Names the shared state. Streams and channels are read for each mapping of events by itself: during a rolling
     /// deployment the former mapping may ignore what the new one purges by.
     state_name: String,
     context: Arc<ConsumerContext>,
+}
+
+/// Where the events of a source come from.
+#[derive(Clone)]
+enum Feed {
+    Stream(RedisEventSource),
+    Channel(RedisEventSource, ChannelName),
+    Notify(Arc<PostgresListener>),
+    /// Requests bring them.
+    Webhook,
+}
+
+impl Feed {
+    fn new(kind: &EventKind) -> io::Result<Self> {
+        Ok(match kind {
+            EventKind::Stream { redis, .. } => Self::Stream(RedisEventSource::new(redis)?),
+            EventKind::PubSub { redis, channel } => {
+                Self::Channel(RedisEventSource::new(redis)?, channel.clone())
+            }
+            EventKind::Notify { postgres, channels } => {
+                Self::Notify(Arc::new(PostgresListener::new(postgres, channels)?))
+            }
+            EventKind::Webhook(_) => Self::Webhook,
+        })
+    }
+
+    /// Runs one subscription until it ends, and tells what is heard.
+    ///
+    /// # Errors
+    /// The reason of the end.
+    async fn run_subscription(&self, tell: &mpsc::Sender<ChannelEvent>) -> Result<Infallible, String> {
+        match self {
+            Self::Channel(redis, channel) => redis.run_subscription(channel, tell).await,
+            Self::Notify(postgres) => postgres.run_subscription(tell).await,
+            Self::Stream(_) | Self::Webhook => Err("the source has no channel".to_owned()),
+        }
+    }
 }
 
 struct ConsumerContext {
@@ -143,7 +183,9 @@ impl EventSources {
             spawn(async move {
                 match source.settings.kind {
                     EventKind::Stream { .. } => stream::run(&source, stopping).await,
-                    EventKind::PubSub { .. } => channel::run(&source, stopping).await,
+                    EventKind::PubSub { .. } | EventKind::Notify { .. } => {
+                        channel::run(&source, stopping).await;
+                    }
                     EventKind::Webhook(_) => webhook::watch_silence(&source, stopping).await,
                 }
             })
@@ -188,12 +230,7 @@ impl SourceConsumer {
         let patience = settings
             .silence
             .map(|silence| SilenceLimit { after: silence.after, for_events: silence.without_event });
-        let feed = match &settings.kind {
-            EventKind::Stream { redis, .. } | EventKind::PubSub { redis, .. } => {
-                Some(RedisEventSource::new(redis)?)
-            }
-            EventKind::Webhook(_) => None,
-        };
+        let feed = Feed::new(&settings.kind)?;
         Ok(Self {
             metrics: context.metrics.register_source(&settings.name, settings.kind.as_str(), patience),
             feed,
@@ -203,6 +240,10 @@ impl SourceConsumer {
                 // One that listens elsewhere hears something else.
                 EventKind::PubSub { redis, channel } => {
                     let heard = (&settings.rules, &redis.servers, channel);
+                    format!("{}:{}", settings.name, hash_text(&heard))
+                }
+                EventKind::Notify { postgres, channels } => {
+                    let heard = (&settings.rules, &postgres.server, &postgres.database, channels);
                     format!("{}:{}", settings.name, hash_text(&heard))
                 }
                 EventKind::Webhook(_) => settings.name.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{MAX_BATCH, SourceConsumer};
+use super::{Feed, MAX_BATCH, SourceConsumer};
 use crate::config::EventKind;
 use crate::policy::content::Content;
 use crate::policy::event::{EventOutcome, EventTargets, MAX_EVENT_BYTES};
@@ -64,7 +64,8 @@ async fn consume_as_reader(
     if !recorded.is_reader {
         return Ok(());
     }
-    let (Some(feed), EventKind::Stream { key, from_beginning, .. }) = (&source.feed, &source.settings.kind)
+    let (Feed::Stream(feed), EventKind::Stream { key, from_beginning, .. }) =
+        (&source.feed, &source.settings.kind)
     else {
         return Ok(());
     };

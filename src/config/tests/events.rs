@@ -32,6 +32,13 @@ fn each_kind_of_source_is_read_with_its_defaults() {
     };
     assert_eq!(config.events[0].silence, Some(silence));
 
+    let notify =
+        "name: p, notify: [a, b], postgres: 'postgres://u:hunter2@db/shop', purge: ['{event.channel}']";
+    let config = right(&source(notify));
+    let EventKind::Notify { postgres, channels } = &config.events[0].kind else { panic!("{config:?}") };
+    assert_eq!((postgres.database.as_str(), channels.len()), ("shop", 2));
+    assert!(!format!("{config:?}").contains("hunter2"), "a password shows");
+
     let webhook =
         "webhook: /hooks/x, secret: 0123456789abcdef, purge: [all], when: {/type: [a, 1], $.b: true}";
     let config = right(&source(webhook));
@@ -66,6 +73,15 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
         ),
         (format!("stream: a, {redis}, purge: ['x:{{event.id}}']"), &["not a source of values"]),
         (format!("stream: a, {redis}, purge: [a], secret: 0123456789abcdef"), &["`secret` has no effect"]),
+        ("notify: a, purge: [a]".into(), &["has no `postgres`"]),
+        ("notify: [], postgres: 'postgres://u@db', purge: [a]".into(), &["no channel"]),
+        ("notify: [a, a], postgres: 'postgres://u@db', purge: [a]".into(), &["occurs twice"]),
+        (format!("notify: {}, postgres: 'postgres://u@db', purge: [a]", "a".repeat(64)), &["1 to 63 bytes"]),
+        (
+            format!("notify: a, {redis}, postgres: 'postgres://u@db', purge: [a]"),
+            &["`redis` has no effect on a `notify`"],
+        ),
+        (format!("stream: a, {redis}, postgres: 'postgres://u@db', purge: [a]"), &["belongs to `notify`"]),
         (format!("{hook}, purge: [a], from: now"), &["`from` has no effect", "belongs to `stream`"]),
         ("webhook: /hooks/x, purge: [a]".into(), &["has no `secret`"]),
         ("webhook: /hooks/x, secret: short, purge: [a]".into(), &["at least 16 bytes", "openssl"]),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::diagnostics::Diagnostics;
 use crate::config::redis::REDIS;
-use crate::config::{CredentialSource, RedisHost, RedisServers, RedisSettings, RedisTls, Secret, yaml};
+use crate::config::{CredentialSource, RedisHost, RedisServers, RedisSettings, Secret, TlsFiles, yaml};
 
 fn parse(written: &str) -> Result<RedisSettings, Vec<String>> {
     let problems = Diagnostics::default();
@@ -30,7 +30,7 @@ fn every_form_of_url_is_read() {
         password: Some(Secret::new(password)),
         ..settings
     };
-    let tls = |settings| RedisSettings { tls: Some(RedisTls::default()), ..settings };
+    let tls = |settings| RedisSettings { tls: Some(TlsFiles::default()), ..settings };
     let sentinels = |service: &str| {
         plain(RedisServers::Sentinel {
             sentinels: vec![host("a", 26379), host("b", 1)],
@@ -60,7 +60,7 @@ fn every_form_of_url_is_read() {
         assert_eq!(parse(written).expect(written), expected, "{written}");
     }
     let written = "{url: rediss://cache, tls: {ca: ca.pem, cert: c.pem, key: k.pem}}";
-    let files = RedisTls { ca: Some("ca.pem".into()), identity: Some(("c.pem".into(), "k.pem".into())) };
+    let files = TlsFiles { ca: Some("ca.pem".into()), identity: Some(("c.pem".into(), "k.pem".into())) };
     assert_eq!(parse(written).expect(written).tls, Some(files));
 }
 

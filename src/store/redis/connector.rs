@@ -16,7 +16,7 @@ use super::connection::{
 use super::credentials::LoginSource;
 use super::driver;
 use super::failure_reason::{ExplainContext, TopologyKind};
-use crate::config::{RedisServers, RedisSettings, RedisTls};
+use crate::config::{RedisServers, RedisSettings, TlsFiles};
 
 /// Settings of connections; [`RedisConnector::with_address`] selects the server.
 #[derive(Clone)]
@@ -36,6 +36,8 @@ impl RedisConnector {
             RedisServers::Sentinel { .. } => TopologyKind::Sentinel,
             RedisServers::Cluster(_) => TopologyKind::Cluster,
         };
+        let tls = settings.tls.as_ref().map(build_tls).transpose();
+        let tls = tls.map_err(|error| io::Error::other(format!("store.redis.tls: {error}")))?;
         let context = ExplainContext { uses_tls: settings.tls.is_some(), topology };
         let settings = ConnectionSettings {
             address: None,
@@ -43,8 +45,8 @@ impl RedisConnector {
             database,
             username: settings.username.clone(),
             password: settings.password.clone(),
-            credentials: LoginSource::new(settings),
-            tls: settings.tls.as_ref().map(build_tls).transpose()?.map(Arc::new),
+            credentials: LoginSource::new(settings.username.as_deref(), settings.credentials.as_ref()),
+            tls: tls.map(Arc::new),
             timeout,
         };
         Ok(Self { settings, context })
@@ -107,7 +109,11 @@ impl RedisConnector {
     }
 }
 
-fn build_tls(files: &RedisTls) -> io::Result<ClientConfig> {
+/// The TLS of a client.
+///
+/// # Errors
+/// If a file can't be read or is malformed, with its path.
+pub(crate) fn build_tls(files: &TlsFiles) -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder();
     let builder = match &files.ca {
         None => builder.with_native_roots()?,
@@ -144,5 +150,5 @@ fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn tls_file_error(path: &Path, error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(format!("store.redis.tls: {}: {error}", path.display()))
+    io::Error::other(format!("{}: {error}", path.display()))
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::error::RedisError;
 use super::failure_reason::{NO_PASSWORD, explain_reply};
-use crate::config::{CredentialSource, RedisSettings, Secret};
+use crate::config::{CredentialSource, Secret};
 use crate::store::remote_status::FailureReason;
 
 /// How often open connections log in again with the password of a file.
@@ -45,7 +45,7 @@ const MAX_AGE_FOR_LOGIN: Duration = Duration::from_secs(5);
 
 /// The source of logins, shared by all connections.
 #[derive(Clone)]
-pub(super) struct LoginSource {
+pub(crate) struct LoginSource {
     username: Option<String>,
     source: PasswordSource,
     /// Why open connections could not log in again, by their servers.
@@ -64,28 +64,28 @@ enum PasswordSource {
 }
 
 /// User name and password of a connection.
-pub(super) struct Login {
+pub(crate) struct Login {
     pub username: Option<String>,
     pub password: Secret,
 }
 
 impl LoginSource {
     /// `None` if the password does not change.
-    pub(super) fn new(settings: &RedisSettings) -> Option<Self> {
-        let source = match settings.credentials.clone()? {
+    pub(crate) fn new(username: Option<&str>, source: Option<&CredentialSource>) -> Option<Self> {
+        let source = match source?.clone() {
             CredentialSource::File(path) => PasswordSource::File(path),
             CredentialSource::Command { command, every } => {
                 PasswordSource::Command { command, every, last: Arc::default() }
             }
         };
-        Some(Self { username: settings.username.clone(), source, renewal_failures: Arc::default() })
+        Some(Self { username: username.map(str::to_owned), source, renewal_failures: Arc::default() })
     }
 
     /// The present login. `is_new`: for a connection that is being made, not for one that is open.
     ///
     /// # Errors
     /// Why there is no password, beginning with [`NO_PASSWORD`].
-    pub(super) async fn fetch(&self, is_new: bool) -> Result<Login, String> {
+    pub(crate) async fn fetch(&self, is_new: bool) -> Result<Login, String> {
         let password = match &self.source {
             PasswordSource::File(path) => read_password(path).await,
             PasswordSource::Command { command, every, last } => {

@@ -1,6 +1,7 @@
 //! Change events from a Redis server: entries of a stream, or messages on a channel. The server need not be the store's.
 //! Events are not interpreted here.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +20,12 @@ use super::request::RedisRequest;
 use super::scripts::{RespValue, STREAM};
 use crate::config::{ChannelName, RedisServers, RedisSettings};
 use crate::store::sources::StreamPosition;
-use crate::tasks::spawn;
 
 /// For connecting, and for a command that does not block.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Between PINGs on a quiet subscription, which would not notice a dead connection otherwise.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Delay before reconnecting.
-const RECONNECT_DELAY: Duration = Duration::from_millis(250);
-
-/// Maximum number of unprocessed messages; more end the connection.
-const MAX_BUFFERED_MESSAGES: usize = 10_000;
 
 /// A server that has change events.
 #[derive(Clone)]
@@ -107,55 +101,41 @@ impl RedisEventSource {
         EventConnection::open(self.0.build_client()).await
     }
 
-    /// Subscribes until the receiver is dropped. If messages come too fast, the connection ends, which tells the receiver
-    /// that some were missed.
-    pub(crate) fn listen(&self, channel: ChannelName) -> mpsc::Receiver<ChannelEvent> {
-        let (tell, heard) = mpsc::channel(MAX_BUFFERED_MESSAGES);
-        let connecting = self.0.clone();
-        spawn(async move {
-            loop {
-                let Err(reason) = run_subscription(&connecting, &channel, &tell).await;
-                if tell.send(ChannelEvent::Disconnected(reason)).await.is_err() {
-                    return;
-                }
-                sleep(RECONNECT_DELAY).await;
-            }
-        });
-        heard
-    }
-}
-
-/// Runs one subscription until it ends. Returns the reason.
-async fn run_subscription(
-    connecting: &RedisConnector,
-    channel: &ChannelName,
-    tell: &mpsc::Sender<ChannelEvent>,
-) -> Result<std::convert::Infallible, String> {
-    let mut connected = EventConnection::open(connecting.build_pubsub_client(PubsubProtocol::Resp3)).await?;
-    let subscribed = match channel.is_pattern() {
-        true => connected.connection.subscribe_pattern(channel.as_str()),
-        false => connected.connection.subscribe(channel.as_str()),
-    };
-    subscribed.await.map_err(describe_error)?;
-    tell.send(ChannelEvent::Subscribed).await.map_err(|_| "the receiver is gone".to_owned())?;
-    loop {
-        let heard = tokio::select! {
-            biased;
-            event = connected.events.next() => match event {
-                ConnectionEvent::Message(Some(message)) => ChannelEvent::Message(message),
-                ConnectionEvent::Message(None) => return Err("messages came too fast".to_owned()),
-                ConnectionEvent::Ended(reason) => return Err(format!("the connection ended: {reason:?}")),
-                ConnectionEvent::Connected => return Err("the connection was lost".to_owned()),
-                // It is connected again, or ends.
-                ConnectionEvent::Failed(_) => continue,
-            },
-            () = sleep(PING_INTERVAL) => {
-                connected.connection.ping().await.map_err(describe_error)?;
-                ChannelEvent::Alive
-            }
+    /// Runs one subscription until it ends, and tells what is heard. If messages come too fast, the connection ends, so that
+    /// the receiver learns that some were missed.
+    ///
+    /// # Errors
+    /// The reason of the end.
+    pub(crate) async fn run_subscription(
+        &self,
+        channel: &ChannelName,
+        tell: &mpsc::Sender<ChannelEvent>,
+    ) -> Result<Infallible, String> {
+        let mut connected = EventConnection::open(self.0.build_pubsub_client(PubsubProtocol::Resp3)).await?;
+        let subscribed = match channel.is_pattern() {
+            true => connected.connection.subscribe_pattern(channel.as_str()),
+            false => connected.connection.subscribe(channel.as_str()),
         };
-        tell.try_send(heard)
-            .map_err(|_| format!("more than {MAX_BUFFERED_MESSAGES} messages are pending"))?;
+        subscribed.await.map_err(describe_error)?;
+        tell.send(ChannelEvent::Subscribed).await.map_err(|_| "the receiver is gone".to_owned())?;
+        loop {
+            let heard = tokio::select! {
+                biased;
+                event = connected.events.next() => match event {
+                    ConnectionEvent::Message(Some(message)) => ChannelEvent::Message(message),
+                    ConnectionEvent::Message(None) => return Err("messages came too fast".to_owned()),
+                    ConnectionEvent::Ended(reason) => return Err(format!("the connection ended: {reason:?}")),
+                    ConnectionEvent::Connected => return Err("the connection was lost".to_owned()),
+                    // It is connected again, or ends.
+                    ConnectionEvent::Failed(_) => continue,
+                },
+                () = sleep(PING_INTERVAL) => {
+                    connected.connection.ping().await.map_err(describe_error)?;
+                    ChannelEvent::Alive
+                }
+            };
+            tell.try_send(heard).map_err(|_| "too many messages are pending".to_owned())?;
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub use connection::{
     Address, ChannelMessage, ConnectionEvent, ConnectionEvents, RedisConnection, simulate_redis,
 };
 pub use connection::{Admission, SendOptions};
+pub(crate) use connector::build_tls;
+pub(crate) use credentials::LoginSource;
 pub use error::{Redirect, RedisError};
 #[cfg(test)]
 pub(crate) use event_source::StreamState;

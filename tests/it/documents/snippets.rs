@@ -5,7 +5,7 @@ use larder::config::{Config, ConfigErrors, SettingOverrides};
 use super::{documents, root};
 
 /// Every language that a block may have. Those of other programs are shown and not checked.
-const LANGUAGES: [&str; 13] = [
+const LANGUAGES: [&str; 14] = [
     "yaml",
     "yaml tests",
     "sh",
@@ -14,6 +14,7 @@ const LANGUAGES: [&str; 13] = [
     "json",
     "text",
     "redis",
+    "sql",
     "vcl",
     "nginx",
     "caddyfile",

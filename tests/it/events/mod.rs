@@ -1,6 +1,8 @@
-//! Change events: what they purge, what is lost (nothing), and what is said of it. With a real Redis for each test.
+//! Change events: what they purge, what is lost (nothing), and what is said of it. With a real Redis or PostgreSQL for each
+//! test.
 
 mod announced;
+mod notify;
 mod pubsub;
 mod silence;
 mod stream;
