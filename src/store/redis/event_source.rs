@@ -126,8 +126,9 @@ impl RedisEventSource {
                     ConnectionEvent::Message(None) => return Err("messages came too fast".to_owned()),
                     ConnectionEvent::Ended(reason) => return Err(format!("the connection ended: {reason:?}")),
                     ConnectionEvent::Connected => return Err("the connection was lost".to_owned()),
-                    // It is connected again, or ends.
-                    ConnectionEvent::Failed(_) => continue,
+                    // The driver may try to connect while the server is unavailable.
+                    ConnectionEvent::Failed(Some(error)) => return Err(describe_error(error)),
+                    ConnectionEvent::Failed(None) => return Err("the connection was lost".to_owned()),
                 },
                 () = sleep(PING_INTERVAL) => {
                     connected.connection.ping().await.map_err(describe_error)?;

@@ -108,3 +108,18 @@ async fn a_lost_connection_purges_all_it_could_have_announced() {
     events_become(&larder, "pubsub", "named", 1.0).await;
     assert_eq!(hits(&larder).await, [TWO]);
 }
+
+/// The driver connects anew by itself, which must not hide that nothing is heard.
+#[tokio::test]
+async fn a_server_that_is_away_is_told_until_it_returns() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Larder::with(&yaml(&redis), &upstream);
+    source_becomes(&larder, "ok").await;
+    let before = missed(&larder).await;
+    redis.kill();
+    source_becomes(&larder, "away").await;
+    assert_eq!(larder.metric("larder_event_source_up{source=\"shop\",kind=\"pubsub\"}").await, 0.0);
+    redis.restart().await;
+    source_becomes(&larder, "ok").await;
+    assert_eq!(missed(&larder).await, before + 1);
+}
