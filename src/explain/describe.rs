@@ -87,7 +87,7 @@ pub(super) fn describe_credential(route: Option<&Route>, field: Option<&HeaderNa
 }
 
 /// `Cookie` for `cookie`.
-fn header_in_words(name: &HeaderName) -> String {
+pub(super) fn header_in_words(name: &HeaderName) -> String {
     let words = name.as_str().split('-').map(|word| match word {
         "api" | "csrf" | "id" | "xsrf" => word.to_uppercase(),
         _ => {

@@ -1,7 +1,7 @@
 //! Renders an explanation as JSON.
 
 use http::HeaderName;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::caller::describe_caller;
 use super::describe::{abbreviate_key, describe_not_stored, describe_pass};
@@ -84,6 +84,8 @@ fn store_to_json(store: &StoreExplanation) -> Value {
         Lifetime::UntilPurged => "until-purged",
     };
     let unread: Vec<&str> = store.unresolved_tags.iter().map(Template::as_str).collect();
+    let field = |(name, value): &(HeaderName, String)| (name.to_string(), Value::from(value.as_str()));
+    let cache_fields: Map<_, _> = store.cache_fields.iter().map(field).collect();
     json!({
         "ttlSeconds": terms.freshness_lifetime.saturating_sub(terms.initial_age).as_secs(),
         "ttlFrom": from,
@@ -94,6 +96,7 @@ fn store_to_json(store: &StoreExplanation) -> Value {
         "noVarySearch": store.equivalents.as_ref().map(ToString::to_string),
         "tags": store.tags,
         "tagsInContent": unread,
+        "cacheFields": cache_fields,
     })
 }
 

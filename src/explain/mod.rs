@@ -15,15 +15,18 @@ mod text;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::config::{Config, Operation};
 use crate::policy::cache_key::{KeyPart, describe_key};
+use crate::policy::cache_status::CacheOutcome;
 use crate::policy::caller::{CallerSource, CallerVerdict};
 use crate::policy::classify::{CacheLookup, Caller, Classification, PassReason, classify};
 use crate::policy::content::Content;
 use crate::policy::credentials::field_outside_key;
+use crate::policy::downstream_fields::describe_to_caches;
 use crate::policy::freshness;
 use crate::policy::freshness::ExchangeTimes;
 use crate::policy::invalidation::{self, WriteExchange, WritePlan};
@@ -34,9 +37,9 @@ use crate::policy::on_miss::{OnMiss, decide_on_miss, requires_upstream};
 use crate::policy::query::QueryRule;
 use crate::policy::received_response::ReceivedResponse;
 use crate::policy::response_admission::{self, RequestContext};
-use crate::policy::response_tags::response_tags;
 use crate::policy::routes::Routes;
 use crate::policy::storing;
+use crate::policy::tag_lists::EntryTags;
 use crate::policy::template::Template;
 use crate::policy::vary::Vary;
 use crate::policy::write_outcome::{ExchangeEnd, SentContent, WriteOutcome};
@@ -139,6 +142,9 @@ pub struct StoreExplanation {
     pub(crate) unresolved_tags: Vec<Template>,
     /// All targets that purge the response.
     pub targets: Vec<TargetId>,
+    /// The fields by which a hit tells other caches what to do with it, on a route with `downstream` or `list_tags`, unless
+    /// they need the content.
+    pub(crate) cache_fields: Vec<(HeaderName, String)>,
 }
 
 /// The purges of a write.
@@ -320,29 +326,31 @@ impl<'c> Explainer<'c> {
         let lifetime = storing::select_lifetime(route, context.caller, request, received)?;
         let mut unread = Vec::new();
         let (tags, terms) = match &response.body {
-            Some(body) if route.reads_content() => {
-                let (tags, terms) = context.admit_content(terms, headers, body)?;
-                (tags.all, terms)
-            }
+            Some(body) if route.reads_content() => context.admit_content(terms, headers, body)?,
             body => {
                 let late = route.tags.iter().filter(|tag| body.is_none() && tag.reads_response_content());
                 unread.extend(late.cloned());
-                (response_tags(route, request, headers, None)?, terms)
+                (EntryTags::collect(route, request, headers, None)?, terms)
             }
         };
         // Fails if `Vary` has `*`.
         context.select_variant_key(headers)?;
         let mut targets =
-            response_admission::response_targets(route, request, lookup.query.sent(), headers, &tags);
+            response_admission::response_targets(route, request, lookup.query.sent(), headers, &tags.all);
         targets.extend(response_admission::absence_targets(status, request.path));
         let equivalents = SearchVariance::parse(headers);
         let closed_by_s_maxage = storing::is_stale_window_closed_by_s_maxage(route, headers);
+        let cache_fields = match unread.is_empty() || route.list_tags.is_empty() {
+            true => find_cache_fields(route, (&tags, &targets), &terms, (status, headers)),
+            false => Vec::new(),
+        };
         Ok(StoreExplanation {
             lifetime,
             terms,
             closed_by_s_maxage,
             equivalents,
-            tags,
+            cache_fields,
+            tags: tags.all,
             unresolved_tags: unread,
             targets,
         })
@@ -380,6 +388,29 @@ impl<'c> Explainer<'c> {
             widened_templates: written.widened,
         }
     }
+}
+
+/// `Cache-Control` and the lists of tags of a hit.
+fn find_cache_fields(
+    route: &Route,
+    (tags, targets): (&EntryTags, &[TargetId]),
+    terms: &Terms,
+    (status, headers): (StatusCode, &HeaderMap),
+) -> Vec<(HeaderName, String)> {
+    if route.downstream.is_none() && route.list_tags.is_empty() {
+        return Vec::new();
+    }
+    let mut headers = headers.clone();
+    tags.list_in(route, if route.lists_targets { targets } else { &[] }, &mut headers);
+    let ttl = terms.freshness_lifetime.saturating_sub(terms.initial_age).as_secs();
+    let hit = CacheOutcome::Hit { ttl: i64::try_from(ttl).unwrap_or(i64::MAX), detail: None };
+    describe_to_caches(route, &hit, status, &mut headers);
+    let names = [CACHE_CONTROL].into_iter().chain(route.list_tags.iter().cloned());
+    let value = |name: HeaderName| {
+        let value = headers.get(&name)?.to_str().ok()?.to_owned();
+        Some((name, value))
+    };
+    names.filter_map(value).collect()
 }
 
 fn find_left_out(rule: &QueryRule, query: Option<&str>) -> Vec<(String, Option<String>)> {

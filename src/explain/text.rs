@@ -3,7 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::caller::describe_caller;
-use super::describe::{abbreviate_key, describe_credential, describe_not_stored, describe_pass, write_line};
+use super::describe::{
+    abbreviate_key, describe_credential, describe_not_stored, describe_pass, header_in_words, write_line,
+};
 use super::overlay::{write_caller_parts, write_shared_part};
 use super::{
     Explainer, Explanation, LookupExplanation, StoreExplanation, Verdict, WriteExplanation, routes_with_tag,
@@ -153,6 +155,10 @@ fn write_store(
     write_line(f, "tags", tags)?;
     for template in &store.unresolved_tags {
         write_line(f, "", format_args!("{}: needs the content (--body FILE)", template.as_str()))?;
+    }
+    for (at, (name, value)) in store.cache_fields.iter().enumerate() {
+        let label = if at == 0 { "to caches" } else { "" };
+        write_line(f, label, format_args!("{}: {value}", header_in_words(name)))?;
     }
     write_purging_writes(f, lookup, route)
 }

@@ -349,3 +349,52 @@ async fn explain_says_that_s_maxage_closes_stale_windows() {
         assert_eq!(told["now"]["staleClosedBySMaxage"] == true, is_closed, "{told}");
     }
 }
+
+/// The prediction is compared with the fields of a hit.
+#[tokio::test]
+async fn explain_says_what_a_hit_tells_other_caches() {
+    const ROUTES: &str = "
+cdn: [{type: http, url: 'http://127.0.0.1:1', at_start: keep}]
+routes:
+  - {path: '/courses/{id}', ttl: 60s, shared: true, tags: [courses, 'course:{id}'], list_tags: [Surrogate-Key], \
+     downstream: {max_age: 5s, s_maxage: 1h, scope: public}}
+  - {path: '/seen/{id}', ttl: 60s, shared: true, tags: ['u:{jwt.sub}'], downstream: {s_maxage: 1h}}
+  - {path: '/mine/{id}', ttl: 60s, per: authorization, downstream: {max_age: 5s}}
+  - {path: '/listed/{id}', ttl: 60s, tags: ['item:{response.json:/id}'], downstream: {max_age: 5s}}
+";
+    let (upstream, scratch) = (Upstream::start(), Scratch::new());
+    let file = scratch.file("proxy.yaml", &format!("upstream: http://127.0.0.1:1\n{ROUTES}"));
+    let larder = Larder::with(ROUTES, &upstream);
+    let token = bearer(r#"{"sub":"ann"}"#);
+    for target in ["/courses/7", "/seen/7", "/mine/7"] {
+        upstream.on(target, Answer::ok("x").header("cache-control", "max-age=9"));
+        let get = || larder.get(target).header("host", "api.test").header("authorization", &token);
+        get().await.assert_stored();
+        let hit = get().await.assert_hit();
+        let url = format!("http://api.test{target}");
+        let (config, credential) = (file.to_str().expect("a path"), format!("Authorization: {token}"));
+        let asked = ["--response", "Cache-Control: max-age=9", "-H", &credential];
+        let arguments = [&["explain", "--config", config, "--json", "GET", &url][..], &asked].concat();
+        let told: Value = serde_json::from_str(&Command::new(&arguments).stdout().await).expect("JSON");
+        let fields = told["terms"]["cacheFields"].as_object().expect("fields");
+        for name in ["cache-control", "surrogate-key", "xkey"] {
+            assert_eq!(
+                fields.get(name).and_then(Value::as_str),
+                hit.header(name).as_deref(),
+                "{target} {name}: {told}"
+            );
+        }
+    }
+    let explain = async |target| {
+        let arguments = ["explain", "--config", file.to_str().expect("a path"), target];
+        Command::new(&arguments).stdout().await
+    };
+    let told = explain("/courses/7").await;
+    for line in
+        ["to caches   Cache-Control: public, max-age=5, s-maxage=3600", "Surrogate-Key: courses course:7 ~"]
+    {
+        assert!(told.contains(line), "{told}");
+    }
+    let told = explain("/listed/7").await;
+    assert!(told.contains("needs the content") && !told.contains("to caches"), "{told}");
+}
