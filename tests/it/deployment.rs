@@ -65,7 +65,7 @@ async fn alerts_and_panels_name_existing_metrics() {
                     || always
                     || metric.starts_with("larder_redis_")
                     || metric == "larder_tls_certificate_expiry_seconds"
-                    || metric == "larder_purges_waiting",
+                    || ["larder_purges_waiting", "larder_cdn_lag_seconds"].contains(&metric),
                 "{file}: {metric} is no gauge"
             );
         }
@@ -106,6 +106,7 @@ fn alerts_have_the_thresholds_that_operators_expect() {
         ("LarderPurgesWaiting", "> 0"),
         ("LarderViewLags", "> clamp_min(larder_redis_max_lag_seconds, 1)"),
         ("LarderEvictions", "* 60 > 100"),
+        ("LarderCdnLags", "> 30"),
         ("LarderWorkerStalled", "> 2"),
         ("LarderCertificateEnds", "< 7 * 86400"),
         ("LarderAuditFinding", "result=~\"purge-missing|shared-wrongly\"}[15m]) > 0"),

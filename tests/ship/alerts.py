@@ -1,0 +1,207 @@
+"""A real Prometheus scrapes a real larder, a Redis with a replica, and redis_exporter, with the rules of deploy/monitoring:
+it has each metric and label that they name, and alerts when something ends."""
+
+import contextlib
+import http.client
+import http.server
+import json
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+import yaml
+
+PROGRAM, WORK = sys.argv[1], pathlib.Path(sys.argv[2])
+DEADLINE = 120
+RULES = pathlib.Path("deploy/monitoring/alerts.yaml")
+
+LARDER = """
+listen:
+  - 127.0.0.1:{port}
+  - {{address: "127.0.0.1:{tls}", tls: {{cert: {work}/cert.pem, key: {work}/key.pem}}}}
+admin: {{listen: "127.0.0.1:{admin}"}}
+upstream: http://127.0.0.1:{api}
+store: {{redis: "redis://127.0.0.1:{redis}", timeout: 1s}}
+cdn: [{{type: http, url: "http://127.0.0.1:{cdn}"}}]
+events: [{{name: shop, pubsub: changes, purge: [items]}}]
+audit: {{sample: 100%}}
+routes:
+  - {{path: /items, ttl: 10m, tags: [items]}}
+"""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/broken":
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_GET = do_PUT = answer
+
+    def log_message(self, *_):
+        pass
+
+
+def ask(port, method, path):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, body
+
+
+@contextlib.contextmanager
+def run(name, port, *command):
+    log = WORK / f"{name}.log"
+    with open(log, "w") as out:
+        process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=out, cwd=WORK)
+    try:
+        last = time.monotonic() + DEADLINE
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            if process.poll() is not None or time.monotonic() > last:
+                sys.exit(f"{name} does not start:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def end(process):
+    process.terminate()
+    process.wait()
+
+
+def eventually(what, condition):
+    last = time.monotonic() + DEADLINE
+    while not (found := condition()):
+        if time.monotonic() > last:
+            sys.exit(f"not within the deadline: {what}")
+        time.sleep(0.2)
+    print(f"ok {what}")
+    return found
+
+
+def query(path, **parameters):
+    status, body = ask(PROMETHEUS, "GET", f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+    answer = json.loads(body)
+    assert status == 200, answer
+    return answer["data"]
+
+
+def fires(alert):
+    return any(
+        found["labels"]["alertname"] == alert and found["state"] == "firing" for found in query("alerts")["alerts"]
+    )
+
+
+def find_names(rule):
+    """The selectors of a rule without those of values, and the labels that it reads of what they select."""
+    expr = re.sub(r"(result=~?\"[^\"]*\",?|==? ?\d+)", "", rule["expr"])
+    names = set(re.findall(r"\b(?:larder|cache|redis)_\w+|\bup\b", expr))
+    labels = {label for group in re.findall(r"by \(([^)]*)\)", expr) for label in re.split(r",\s*", group)}
+    return names, labels | set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+
+
+rules = yaml.safe_load(RULES.read_text())
+all_rules = [rule for group in rules["groups"] for rule in group["rules"]]
+for rule in all_rules:
+    # Times are for operators. `promtool` tests them.
+    rule.pop("for", None)
+(WORK / "rules.yaml").write_text(yaml.safe_dump(rules))
+
+ports = {name: free_port() for name in ["port", "tls", "admin", "redis", "replica", "exporter", "cdn", "prometheus"]}
+PROMETHEUS = ports["prometheus"]
+api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+api.daemon_threads = True
+threading.Thread(target=api.serve_forever, daemon=True).start()
+make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 30 -subj /CN=test"
+subprocess.run(make.split(), cwd=WORK, check=True, capture_output=True)
+text = LARDER.format(work=WORK, api=api.server_address[1], **ports)
+(WORK / "proxy.yaml").write_text(text)
+targets = {"larder": ports["admin"], "redis": ports["exporter"]}
+(WORK / "prometheus.yaml").write_text(
+    yaml.safe_dump(
+        {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+                for job, port in targets.items()
+            ],
+        }
+    )
+)
+REDIS = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+(WORK / "primary").mkdir()
+(WORK / "secondary").mkdir()
+
+with contextlib.ExitStack() as stack:
+    start = lambda name, *command: stack.enter_context(run(name, ports[name], *command))
+    redis = start("redis", *REDIS, "--port", ports["redis"], "--dir", WORK / "primary", "--maxmemory", "100mb")
+    start(
+        "replica", *REDIS, "--port", ports["replica"], "--dir", WORK / "secondary",
+        "--replicaof", "127.0.0.1", ports["redis"],
+    )
+    start(
+        "exporter", "prometheus-redis-exporter", "-redis.addr", f"redis://127.0.0.1:{ports['redis']}",
+        "-web.listen-address", f"127.0.0.1:{ports['exporter']}",
+    )
+    larder = stack.enter_context(run("larder", ports["port"], PROGRAM, "--config", WORK / "proxy.yaml"))
+    start(
+        "prometheus", "prometheus", "--config.file", WORK / "prometheus.yaml", "--storage.tsdb.path", WORK / "tsdb",
+        "--web.listen-address", f"127.0.0.1:{PROMETHEUS}",
+    )
+    for _ in range(3):
+        ask(ports["port"], "GET", "/items")
+    ask(ports["port"], "GET", "/broken")
+
+    for rule in all_rules:
+        names, labels = find_names(rule)
+        assert names, rule
+        for name in names:
+            found = eventually(f"{rule['alert']}: {name}", lambda: query("series", **{"match[]": name}))
+            # Those that only some servers have: where all are one, or none is behind.
+            wanted = labels - {"job"}
+            assert wanted <= set(found[0]), f"{rule['alert']}: {name} has {sorted(found[0])}, not {sorted(wanted)}"
+
+    loud = [alert["labels"]["alertname"] for alert in query("alerts")["alerts"] if alert["state"] == "firing"]
+    assert set(loud) <= {"LarderCdnLags"}, f"nothing else has failed: {loud}"
+    eventually("LarderCdnLags fires for a CDN that does not answer", lambda: fires("LarderCdnLags"))
+
+    (WORK / "proxy.yaml").write_text(text + "nonsense: 1\n")
+    eventually("LarderConfigRefused fires for a file with an error", lambda: fires("LarderConfigRefused"))
+    (WORK / "proxy.yaml").write_text(text.replace("timeout: 1s", "timeout: 2s"))
+    eventually("LarderNeedsRestart fires for a change that needs one", lambda: fires("LarderNeedsRestart"))
+    assert not fires("LarderConfigRefused"), "the file is in use"
+
+    used = ["redis-cli", "-p", str(ports["redis"]), "CONFIG", "SET", "maxmemory", "1500kb"]
+    subprocess.run(used, check=True, capture_output=True)
+    eventually("LarderRedisMemory fires for a Redis that is nearly full", lambda: fires("LarderRedisMemory"))
+
+    assert not fires("LarderRedisAway") and not fires("LarderDown"), "nothing has ended"
+    end(redis)
+    ask(ports["port"], "PUT", "/items")
+    for alert in ["LarderRedisAway", "LarderEventSourceAway", "LarderPurgesWaiting", "LarderViewLags"]:
+        eventually(f"{alert} fires without Redis", lambda: fires(alert))
+    end(larder)
+    eventually("LarderDown fires without larder", lambda: fires("LarderDown"))
