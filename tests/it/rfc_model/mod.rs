@@ -12,10 +12,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::history::dice::Dice;
-use crate::support::{Larder, Received, Reply, Request, Upstream};
+use crate::support::{Held, Larder, Received, Reply, Request, Upstream};
 use world::{Asked, Subject, Use, World};
 
 const DEFAULT_STEPS: u64 = 1500;
@@ -24,7 +24,7 @@ const STEPS_PER_RUN: u64 = 1000;
 const CONCURRENT_RUNS: usize = 6;
 const PATHS: [&str; 3] = ["/a", "/b", "/c"];
 const LANGUAGES: [&str; 2] = ["de", "en"];
-/// Seconds.
+/// The longest time between two steps, and that the upstream takes to answer, in seconds.
 const MAX_STEP: u64 = 5;
 /// The steps that a fetch in the background may take: the machine's time goes on beside the clock's.
 const BACKGROUND_STEPS: usize = 10;
@@ -38,16 +38,17 @@ const HITS_PER_BURST: usize = 40;
 const REFRESH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// One run.
-struct Run {
+struct Run<'u> {
     larder: Larder,
+    upstream: &'u Upstream,
     world: Arc<Mutex<World>>,
     dice: Dice,
     /// The events and the time at the beginning of the last steps, the earliest first.
     begun: VecDeque<(usize, u64)>,
 }
 
-impl Run {
-    fn start(seed: u64, upstream: &Upstream) -> Self {
+impl<'u> Run<'u> {
+    fn start(seed: u64, upstream: &'u Upstream) -> Self {
         let larder = Larder::with("routes: [{path: '/{name}'}]", upstream);
         let world = World {
             dice: Dice::new(seed, 1),
@@ -62,7 +63,7 @@ impl Run {
             let world = world.clone();
             upstream.on(path, move |request: &Received| lock(&world).answer(number, request));
         }
-        Self { larder, world, dice: Dice::new(seed, 2), begun }
+        Self { larder, upstream, world, dice: Dice::new(seed, 2), begun }
     }
 
     /// Lets time pass, sends one request or several at once, and asks the model what it thinks of the answers.
@@ -80,12 +81,18 @@ impl Run {
             let world = lock(&self.world);
             (world.events.len(), world.now())
         };
+        let held = self.dice.one_in(6).then(|| self.upstream.hold_every(PATHS[path]));
         let replies: Vec<_> = subjects.iter().map(|of| self.ask(*of).spawn()).collect();
+        if let Some(held) = held {
+            self.take_time(held, &replies).await;
+        }
         let mut is_refresh_due = None;
         let mut told = Vec::new();
         for (of, reply) in subjects.into_iter().zip(replies) {
             let reply = reply.await.map_err(|error| error.to_string())?;
-            let used = match self.judge(&reply, of, since) {
+            // It may have been given before the upstream took its time.
+            let judged = self.judge(&reply, of, since, asked_at);
+            let used = match judged.or_else(|_| self.judge(&reply, of, since, self.now())) {
                 Err(fault) if self.is_late(&reply, of, since) => self.ask_until_right(of, &fault).await?,
                 judged => {
                     let used = judged?;
@@ -105,6 +112,25 @@ impl Run {
         Ok(())
     }
 
+    /// The upstream answers what has reached it some seconds later.
+    async fn take_time(&mut self, held: Held, replies: &[JoinHandle<Reply>]) {
+        let are_answered = async {
+            while !replies.iter().all(JoinHandle::is_finished) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = held.arrived() => {}
+            () = are_answered => {}
+        }
+        self.larder.after(1 + self.dice.below(MAX_STEP as usize) as u64);
+        held.release();
+    }
+
+    fn now(&self) -> u64 {
+        lock(&self.world).now()
+    }
+
     fn draw_subject(&mut self, path: usize) -> Subject {
         let caller = self.dice.one_in(3).then(|| self.dice.below(CALLERS));
         Subject { path, language: self.dice.below(LANGUAGES.len()), caller }
@@ -118,17 +144,18 @@ impl Run {
         }
     }
 
-    /// Asks the model what it thinks of the answer.
-    fn judge(&self, reply: &Reply, of: Subject, since: usize) -> Result<Use, String> {
+    /// Asks the model what it thinks of an answer of that time.
+    fn judge(&self, reply: &Reply, of: Subject, since: usize, at: u64) -> Result<Use, String> {
         let world = lock(&self.world);
-        let used = world.find_fault(reply, of, self.asked(since));
+        let used = world.find_fault(reply, of, self.asked(since, at));
         used.map_err(|fault| describe(&world, reply, of, &fault))
     }
 
     /// Whether the answer would be right if no fetch in the background had ended: on a busy machine one may take more than
     /// [`BACKGROUND_STEPS`].
     fn is_late(&self, reply: &Reply, of: Subject, since: usize) -> bool {
-        lock(&self.world).find_fault(reply, of, Asked { since, background: 0, horizon: 0 }).is_ok()
+        let asked = Asked { since, background: 0, horizon: 0, at: self.now() };
+        lock(&self.world).find_fault(reply, of, asked).is_ok()
     }
 
     async fn ask_until_right(&self, of: Subject, fault: &str) -> Result<Use, String> {
@@ -136,7 +163,7 @@ impl Run {
         loop {
             let known = lock(&self.world).events.len();
             let reply = self.ask(of).await;
-            match self.judge(&reply, of, known) {
+            match self.judge(&reply, of, known, self.now()) {
                 Err(_) if Instant::now() < deadline && self.is_late(&reply, of, known) => {}
                 Err(_) => return Err(format!("{fault}, and stays so")),
                 right => return right,
@@ -153,9 +180,9 @@ impl Run {
         }
     }
 
-    fn asked(&self, since: usize) -> Asked {
+    fn asked(&self, since: usize, at: u64) -> Asked {
         let (background, horizon) = self.begun.front().copied().unwrap_or_default();
-        Asked { since, background, horizon }
+        Asked { since, background, horizon, at }
     }
 
     /// RFC 5861 §3: the cache "SHOULD" revalidate. The fetch of an earlier step may be under way still. So the client asks
@@ -165,7 +192,7 @@ impl Run {
         while !lock(&self.world).is_refreshing(of, since) {
             let known = lock(&self.world).events.len();
             let reply = self.ask(of).await;
-            match self.judge(&reply, of, known)? {
+            match self.judge(&reply, of, known, self.now())? {
                 Use::WhileRevalidate if Instant::now() > deadline => {
                     return Err(describe(&lock(&self.world), &reply, of, "no refresh begins (RFC 5861 §3)"));
                 }
@@ -182,7 +209,7 @@ impl Run {
         for _ in 0..HITS_PER_BURST {
             let known = lock(&self.world).events.len();
             let reply = self.ask(of).await;
-            if self.judge(&reply, of, known)? != Use::WhileRevalidate {
+            if self.judge(&reply, of, known, self.now())? != Use::WhileRevalidate {
                 break;
             }
             let world = lock(&self.world);

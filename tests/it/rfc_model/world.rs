@@ -146,7 +146,7 @@ impl Given {
         let (Some(lifetime), false) = (directives.lifetime(), directives.no_cache) else {
             return Use::Forbidden;
         };
-        let age = now - self.at;
+        let age = now.saturating_sub(self.at);
         if age < lifetime {
             return Use::Fresh;
         }
@@ -260,7 +260,7 @@ impl World {
         &self,
         reply: &Reply,
         of: Subject,
-        Asked { since, background, horizon }: Asked,
+        Asked { since, background, horizon, at }: Asked,
     ) -> Result<Use, String> {
         let failed = |from: usize| {
             let mut mine = self.events[from..].iter().filter(|event| event.of.path == of.path);
@@ -269,7 +269,8 @@ impl World {
         // The request may have joined a fetch in the background (RFC 9111 §4).
         let has_failed = failed(background);
         // It need not ask again as long as that may be held back.
-        let may_fail = has_failed || self.is_held_back(of, None) || self.is_held_back(of, Some(of.language));
+        let may_fail =
+            has_failed || self.is_held_back(of, None, at) || self.is_held_back(of, Some(of.language), at);
         if matches!(reply.status, 502 | 503) {
             // An error of larder's own does not say whose fetch it was.
             let is_joined = reply.status == 502 || reply.cache_status("collapsed").is_some();
@@ -294,7 +295,7 @@ impl World {
         if is_joined && given.status >= 400 && given.to == of {
             return Ok(Use::Fresh);
         }
-        let judge = |given: &Given| self.judge_reuse(reply, given, of, (may_fail, is_joined));
+        let judge = |given: &Given| self.judge_reuse(reply, given, of, (may_fail, is_joined, at));
         let last = given.former.last().filter(|_| given.at >= horizon);
         let former = given.former.iter().filter(|(_, at)| *at == given.at).chain(last);
         let former =
@@ -311,7 +312,7 @@ impl World {
         reply: &Reply,
         given: &Given,
         of: Subject,
-        (has_failed, is_joined): (bool, bool),
+        (has_failed, is_joined, now): (bool, bool, u64),
     ) -> Result<Use, String> {
         if !given.may_be_stored() {
             return Err("it may not be stored (§3)".into());
@@ -319,13 +320,14 @@ impl World {
         if !given.is_selected_by(of) {
             return Err("its fields are not this request's (§4.1)".into());
         }
-        let used = given.use_at(self.now(), has_failed);
+        let used = given.use_at(now, has_failed);
         if used == Use::Forbidden {
             return Err("it is stale, and nothing allows that (§4.2.4)".into());
         }
         // §4.2.3: the time that the upstream took counts, and behind a client's back it may be two steps. One that is not
         // stored yet needs no Age.
-        let (age, least) = (reply.header("age").and_then(|age| age.parse().ok()), self.now() - given.at);
+        let (age, least) =
+            (reply.header("age").and_then(|age| age.parse().ok()), now.saturating_sub(given.at));
         if !age.map_or(is_joined, |age: u64| (least..=least + 2 * MAX_STEP).contains(&age)) {
             return Err(format!("Age is {age:?} (§5.1)"));
         }
@@ -360,12 +362,12 @@ impl World {
     /// Whether a fetch for requests like this one has begun since so many events had happened, or may be held back.
     pub(super) fn is_refreshing(&self, of: Subject, since: usize) -> bool {
         self.events[since..].iter().any(|event| event.of.path == of.path)
-            || self.is_held_back(of, None)
-            || self.is_held_back(of, Some(of.language))
+            || self.is_held_back(of, None, self.now())
+            || self.is_held_back(of, Some(of.language), self.now())
     }
 
     /// Whether refreshes by callers of this kind may be held back, because so many in a row failed or brought nothing.
-    fn is_held_back(&self, of: Subject, language: Option<usize>) -> bool {
+    fn is_held_back(&self, of: Subject, language: Option<usize>, now: u64) -> bool {
         let is_of_kind = |event: &&Event| {
             event.of.path == of.path
                 && event.of.caller.is_some() == of.caller.is_some()
@@ -386,7 +388,7 @@ impl World {
                 }
             };
         }
-        until > 0 && self.now() < until + slack
+        until > 0 && now < until + slack
     }
 
     /// How many of the last fetches for requests like this one failed or brought nothing.
@@ -405,4 +407,6 @@ pub(super) struct Asked {
     pub background: usize,
     /// The same as a time.
     pub horizon: u64,
+    /// When the answer was given.
+    pub at: u64,
 }
