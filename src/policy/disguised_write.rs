@@ -1,5 +1,5 @@
 //! Finds writes among the POSTs by which a route is read: GraphQL mutations, JSON-RPC calls, and forms that stand for another
-//! method. A POST that can't be told from a write counts as one: a write that the store answered would be lost.
+//! method. Frameworks read such members of the URL's query, too. A POST that can't be told from a write counts as one: a write that the store answered would be lost.
 
 use std::borrow::Cow;
 
@@ -41,31 +41,37 @@ pub(super) enum ContentRole {
 
 /// Whether a POST with this content may write.
 pub(super) fn find_role(request: &RequestHead<'_>, content: &[u8]) -> ContentRole {
-    if *request.method != Method::POST || content.is_empty() {
+    if *request.method != Method::POST {
         return ContentRole::Reads(None);
     }
+    let in_query = Members::from_form(request.query.unwrap_or_default());
     let may_write = match find_form(request.headers) {
-        Form::Json | Form::UrlEncoded => return find_parsed_role(request.headers, content),
+        _ if content.is_empty() => in_query.may_write(),
+        Form::Json | Form::UrlEncoded => return find_parsed_role(request.headers, content, in_query),
+        _ if in_query.may_write() => true,
         form if request.headers.contains_key(CONTENT_ENCODING) => form != Form::Other,
         Form::GraphQl => str::from_utf8(content).map_or(true, graphql::may_write),
         Form::Multipart => true,
         // Some APIs take all content for JSON.
-        Form::Other => parse_unambiguous_json(content).is_some_and(|value| json_may_write(&value)),
+        Form::Other => parse_unambiguous_json(content).is_some_and(|value| json_may_write(&value, &in_query)),
     };
     if may_write { ContentRole::MayWrite } else { ContentRole::Reads(None) }
 }
 
-fn find_parsed_role(headers: &HeaderMap, content: &[u8]) -> ContentRole {
+fn find_parsed_role(headers: &HeaderMap, content: &[u8], in_query: Members<'_>) -> ContentRole {
     match Content::parse_request(headers, content, MAX_DECODED_BYTES) {
-        Ok(Content::Json(value)) if !json_may_write(&value) => ContentRole::Reads(Some(value)),
-        Ok(Content::Form(form)) if !form_may_write(&form) => ContentRole::Reads(None),
+        Ok(Content::Json(value)) if !json_may_write(&value, &in_query) => ContentRole::Reads(Some(value)),
+        Ok(Content::Form(form)) if !in_query.with(Members::from_form(&form)).may_write() => {
+            ContentRole::Reads(None)
+        }
         _ => ContentRole::MayWrite,
     }
 }
 
-/// Whether a POST whose content is not looked at may write, by its media type.
-pub(crate) fn may_write_unread(method: &Method, headers: &HeaderMap) -> bool {
-    *method == Method::POST && find_form(headers) != Form::Other
+/// Whether a POST whose content is not looked at may write, by its media type and its query.
+pub(crate) fn may_write_unread(method: &Method, headers: &HeaderMap, query: Option<&str>) -> bool {
+    *method == Method::POST
+        && (find_form(headers) != Form::Other || Members::from_form(query.unwrap_or_default()).may_write())
 }
 
 /// Whether the query of a POST asks for another method that writes.
@@ -102,24 +108,35 @@ fn find_form(headers: &HeaderMap) -> Form {
 }
 
 /// A request, or a batch of such.
-fn json_may_write(value: &Value) -> bool {
+fn json_may_write(value: &Value, in_query: &Members<'_>) -> bool {
     let requests = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    requests.iter().filter_map(Value::as_object).any(|request| {
+    let mut objects = requests.iter().filter_map(Value::as_object).peekable();
+    // Members of the query beside a content that has none.
+    if objects.peek().is_none() {
+        return in_query.may_write();
+    }
+    objects.any(|request| {
         let members = request.iter().map(|(name, value)| (name.to_ascii_lowercase(), Cow::Borrowed(value)));
-        Members(members.collect()).may_write()
+        in_query.clone().with(Members(members.collect())).may_write()
     })
 }
 
-fn form_may_write(form: &str) -> bool {
-    let members = decoded_pairs(form)
-        .map(|(name, value)| (name.trim().to_ascii_lowercase(), Cow::Owned(Value::from(value))));
-    Members(members.collect()).may_write()
-}
-
 /// The members of an object or the fields of a form. Names are in lower case: some APIs read them in any.
+#[derive(Clone)]
 struct Members<'v>(Vec<(String, Cow<'v, Value>)>);
 
-impl Members<'_> {
+impl<'v> Members<'v> {
+    fn from_form(form: &str) -> Self {
+        let fields = decoded_pairs(form)
+            .map(|(name, value)| (name.trim().to_ascii_lowercase(), Cow::Owned(Value::from(value))));
+        Self(fields.collect())
+    }
+
+    fn with(mut self, others: Members<'v>) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     fn find<'m>(&'m self, name: &'m str) -> impl Iterator<Item = &'m Value> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_ref())
     }
@@ -224,6 +241,32 @@ mod tests {
         ] {
             assert!(!is_write(media_type, content), "{media_type} {content}");
         }
+    }
+
+    #[test]
+    fn the_query_of_a_post_counts_as_its_content_does() {
+        let json = fields(&[("content-type", "application/json")]);
+        let other = HeaderMap::new();
+        for (headers, query, content, expected) in [
+            (&json, "query=mutation%7Ba%7D", "{}", true),
+            (&json, "query=mutation%7Ba%7D", "", true),
+            (&json, "query=mutation%7Ba%7D", r#"{"query": "{ a }"}"#, true),
+            (&json, "extensions=%7B%22persistedQuery%22:%7B%7D%7D", "{}", true),
+            (&json, "documentId=7", r#"{"a": 1}"#, true),
+            (&json, "jsonrpc=2.0", "[]", true),
+            (&json, "method=get", r#"{"params": []}"#, true),
+            (&other, "method=get&params=%5B%5D", "<a/>", true),
+            (&json, "query=%7Ba%7D", r#"{"variables": {}}"#, false),
+            (&json, "operationName=Q", r#"{"query": "query Q { a }"}"#, false),
+            (&json, "query=knots&page=2", "{}", false),
+            (&other, "page=2", "", false),
+        ] {
+            let request =
+                RequestHead { query: Some(query), ..RequestHead::new(&Method::POST, "/a", headers) };
+            assert_eq!(may_write(&request, content.as_bytes()), expected, "{query} {content}");
+        }
+        assert!(may_write_unread(&Method::POST, &other, Some("query=mutation%7Ba%7D")));
+        assert!(!may_write_unread(&Method::POST, &other, Some("page=2")));
     }
 
     #[test]

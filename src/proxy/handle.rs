@@ -393,7 +393,10 @@ async fn answer_content_read(
 ) -> Result<Answer, Box<ClientRequest>> {
     let reason = match read_content(worker, &mut request).await {
         Ok(Some(PassReason::Content))
-            if may_write_unread(&request.head.parts.method, &request.head.parts.headers) =>
+            if {
+                let parts = &request.head.parts;
+                may_write_unread(&parts.method, &parts.headers, parts.uri.query())
+            } =>
         {
             worker.ask_caller(route, &request.head).await;
             return Err(request);
