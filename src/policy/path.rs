@@ -10,7 +10,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use caller_segments::{CALLER_SEGMENTS, is_caller_segment};
+pub(crate) use caller_segments::is_caller_segment;
 pub(super) use framework_readings::framework_readings;
 pub(crate) use normal::decode_escapes;
 pub(super) use normal::percent_decoded;

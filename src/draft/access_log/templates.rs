@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::observation::is_value_segment;
-use crate::policy::path::CALLER_SEGMENTS;
+use crate::policy::path::is_caller_segment;
 
 /// Children of one prefix beyond which they are values.
 const MAX_LITERAL_CHILDREN: usize = 20;
@@ -28,7 +28,7 @@ impl Templates {
         let mut has_changed = false;
         let mut prefix = String::new();
         for segment in path.split('/').skip(1).take(MAX_DEPTH) {
-            if !is_value_segment(segment) && !is_caller(segment) && !self.wide.contains(&prefix) {
+            if !is_value_segment(segment) && !is_caller_segment(segment) && !self.wide.contains(&prefix) {
                 has_changed |= self.add_child(&prefix, segment);
             }
             self.extend(&mut prefix, segment);
@@ -60,7 +60,7 @@ impl Templates {
 
     fn extend(&self, prefix: &mut String, segment: &str) {
         let is_value =
-            !is_caller(segment) && (is_value_segment(segment) || self.wide.contains(prefix.as_str()));
+            !is_caller_segment(segment) && (is_value_segment(segment) || self.wide.contains(prefix.as_str()));
         prefix.push('/');
         prefix.push_str(if is_value { PARAMETER } else { segment });
     }
@@ -69,9 +69,4 @@ impl Templates {
     pub(super) fn sizes(&self) -> (usize, usize) {
         (self.children.len(), self.children.values().map(HashSet::len).max().unwrap_or_default())
     }
-}
-
-/// The segment stands for the caller, so that it is no value among others.
-fn is_caller(segment: &str) -> bool {
-    CALLER_SEGMENTS.contains(&segment)
 }

@@ -6,7 +6,7 @@ use super::caution;
 use super::operation::{Access, PathItem, ReadOperation};
 use super::resource::{Resource, Tag, is_reached, reaches_any, shape, tag_name, without_format};
 use crate::draft::{Draft, DraftRoute, Setting, flow_item, scalar, sequence};
-use crate::policy::path::CALLER_SEGMENTS;
+use crate::policy::path::is_caller_segment;
 
 /// The lifetime where no documented write ends it earlier.
 const TTL_UNPURGED: &str = "30s";
@@ -120,10 +120,8 @@ impl<'p> Planned<'p> {
 
     /// Why responses are not cached.
     fn obstacle(&self, read: &ReadOperation) -> Option<String> {
-        let is_caller = |name: &&&str| {
-            let segments = self.item.path();
-            segments.split('/').any(|segment| without_format(segment).eq_ignore_ascii_case(name))
-        };
+        let path = self.item.path();
+        let mut segments = path.split('/').map(without_format);
         if let Some(missing) = &read.missing {
             return Some(format!("`{missing}` is not in this document. Which parameters does it have?"));
         }
@@ -139,7 +137,7 @@ impl<'p> Planned<'p> {
         let who = "Who may share its responses?";
         match &read.access {
             Access::Unclear(why) => Some(format!("{why}. {who}")),
-            Access::Open if let Some(name) = CALLER_SEGMENTS.iter().find(is_caller) => {
+            Access::Open if let Some(name) = segments.find(|segment| is_caller_segment(segment)) => {
                 let unknown = match self.source {
                     RouteSource::Document => "the document has no `security` here",
                     RouteSource::Log => "a log does not tell callers apart",

@@ -2,13 +2,37 @@
 
 use super::{AffixedParameter, PathTemplate, Segment};
 
-/// Names of segments that stand for the caller.
-pub(crate) const CALLER_SEGMENTS: [&str; 8] =
-    ["me", "self", "my", "mine", "current", "session", "whoami", "viewer"];
+/// Names of segments that stand for the caller, in lower case and without `_` and `-`.
+const CALLER_SEGMENTS: [&str; 22] = [
+    "account",
+    "authenticated",
+    "authenticateduser",
+    "current",
+    "currentaccount",
+    "currentuser",
+    "identity",
+    "loggedin",
+    "loggedinuser",
+    "me",
+    "mine",
+    "my",
+    "myaccount",
+    "myprofile",
+    "myself",
+    "own",
+    "profile",
+    "self",
+    "session",
+    "userinfo",
+    "viewer",
+    "whoami",
+];
 
-/// Whether a segment is one of [`CALLER_SEGMENTS`], in any case.
+/// Whether a segment is one of [`CALLER_SEGMENTS`], in any case and spelling: `current_user`.
 pub(crate) fn is_caller_segment(segment: &str) -> bool {
-    CALLER_SEGMENTS.iter().any(|known| segment.eq_ignore_ascii_case(known))
+    let letters = || segment.bytes().filter(|byte| !matches!(byte, b'_' | b'-' | b'$' | b'@' | b'!'));
+    let is = |known: &&str| letters().map(|byte| byte.to_ascii_lowercase()).eq(known.bytes());
+    CALLER_SEGMENTS.iter().any(is)
 }
 
 /// Formats that frameworks take off the end of a segment: `/users/me.json`.
@@ -33,20 +57,25 @@ impl PathTemplate {
     }
 }
 
-/// Whether a value is read as a word for the caller: `me`, `ME`, `@me`, `me.json`, `me;v=1`, `me%20`.
+/// Whether a value, or one of a list, is read as a word for the caller: `me`, `ME`, `@me`, `me.json`, `me;v=1`, `me%20`, `me,7`,
+/// or as a sign for it: `-`, `~`.
 fn stands_for_caller(value: &[u8]) -> bool {
-    // Most values begin otherwise.
-    if !value.first().is_some_and(|first| b"@%CMSVWcmsvw".contains(first)) {
+    // Most values begin otherwise, and are no lists.
+    let may_be_word = |first: &u8| b"@%_$!-~ACILMOPSUVWacilmopsuvw".contains(first);
+    if !value.first().is_some_and(may_be_word) && !value.iter().any(|byte| b",|+".contains(byte)) {
         return false;
     }
-    let Ok(value) = str::from_utf8(value) else { return false };
+    str::from_utf8(value).is_ok_and(|list| list.split([',', '|', '+']).any(is_word_for_caller))
+}
+
+fn is_word_for_caller(value: &str) -> bool {
     let value = ["@", "%40"].iter().find_map(|at| value.strip_prefix(at)).unwrap_or(value);
     let word = value.split([';', ':', '%']).next().unwrap_or_default();
     let word = match word.split_once('.') {
         Some((word, format)) if FORMATS.iter().any(|it| format.eq_ignore_ascii_case(it)) => word,
         _ => word,
     };
-    is_caller_segment(word)
+    ["-", "~"].contains(&word) || is_caller_segment(word)
 }
 
 #[cfg(test)]
@@ -55,7 +84,21 @@ mod tests {
 
     #[test]
     fn words_for_the_caller_are_read_as_frameworks_do() {
-        for value in ["me", "ME", "Self", "@me", "%40me", "me.json", "me.XML", "me;v=1", "me:show", "me%20"] {
+        for value in ["me", "ME", "Self", "@me", "%40me", "me.json", "me.XML", "me;v=1", "me:show", "me%20"]
+            .into_iter()
+            .chain([
+                "-",
+                "~",
+                "myself",
+                "current_user",
+                "current-user",
+                "currentUser",
+                "_self",
+                "$self",
+                "7,me",
+                "my-profile",
+            ])
+        {
             assert!(stands_for_caller(value.as_bytes()), "{value}");
         }
         for value in ["", "7", "meg", "my.css", "me-too", "current.v2", "m%65", "@"] {
