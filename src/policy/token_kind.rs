@@ -6,37 +6,36 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// Claims that say what a token is for, who uses it, and how its caller has signed in (RFC 8693, RFC 9068, OpenID Connect,
-/// and the usual frameworks).
+/// and the usual frameworks), in lower case and without `_` and `-`.
 const PURPOSE_CLAIMS: &[&str] = &[
-    "2fa",
     "aal",
     "acr",
     "act",
     "amr",
+    "appid",
     "azp",
     "cid",
-    "client_id",
+    "clientid",
     "fresh",
     "gty",
-    "impersonated",
-    "impersonated_by",
-    "impersonator",
-    "isImpersonated",
-    "is_impersonated",
-    "mfa",
-    "mfa_verified",
+    "idtyp",
+    "kind",
     "purpose",
     "scope",
     "scopes",
     "scp",
     "sts",
-    "token_type",
-    "token_use",
-    "tokenType",
+    "tokenkind",
+    "tokentype",
+    "tokenuse",
     "typ",
     "type",
     "use",
 ];
+
+/// Found in the names of such claims, in the same spelling.
+const PURPOSE_PARTS: &[&str] =
+    &["2fa", "factor", "impersonat", "mfa", "otp", "preauth", "refresh", "stepup", "totp"];
 
 /// Claims in which the tokens of one caller differ by device, sign-in or renewal alone (RFC 7519, OpenID Connect, Entra ID,
 /// Cognito, Clerk, Supabase, Flask, Django).
@@ -159,8 +158,7 @@ impl TokenKind {
     /// may do; if not, those who share a response may differ in them.
     pub(super) fn names_one_caller(path: &str) -> bool {
         let last = path.rsplit(['.', '/', ':']).next().unwrap_or(path);
-        let plain: String =
-            last.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect();
+        let plain = plain_name(last);
         // `id` is of the caller, and `org.id` of an organization.
         NAMES_OF_ONE.contains(&plain.as_str()) || ["id", "user.id", "user.uuid"].contains(&path)
     }
@@ -183,12 +181,10 @@ impl TokenKind {
         all.extend(header.get("typ").filter(|kind| !is_plain(kind)).map(|kind| (TYPE_OF_HEADER, kind)));
         let scheme = Value::from(String::from_utf8_lossy(scheme));
         all.extend((scheme != "").then_some((SCHEME, &scheme)));
-        let is_purpose =
-            |name: &str| [TYPE_OF_HEADER, SCHEME].contains(&name) || PURPOSE_CLAIMS.contains(&name);
         Self {
             purpose: hash(&all, is_purpose),
-            beside_sub: hash(&all, |name| name != "sub"),
-            all: hash(&all, |_| true),
+            beside_sub: hash(&all, |name, _| name != "sub"),
+            all: hash(&all, |_, _| true),
         }
     }
 
@@ -203,9 +199,23 @@ impl TokenKind {
     }
 }
 
+/// Without `_` and `-`, in lower case.
+fn plain_name(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+}
+
+/// A claim that is true or false has few values, and may say how a caller has signed in, or what is granted.
+fn is_purpose(name: &str, value: &Value) -> bool {
+    let plain = plain_name(name);
+    value.is_boolean()
+        || [TYPE_OF_HEADER, SCHEME].contains(&name)
+        || PURPOSE_CLAIMS.contains(&plain.as_str())
+        || PURPOSE_PARTS.iter().any(|part| plain.contains(part))
+}
+
 /// A hash of the claims that count; `None` if none does.
-fn hash(claims: &[(&str, &Value)], counts: impl Fn(&str) -> bool) -> Option<ClaimsHash> {
-    let mut claims = claims.iter().filter(|(name, _)| counts(name)).peekable();
+fn hash(claims: &[(&str, &Value)], counts: impl Fn(&str, &Value) -> bool) -> Option<ClaimsHash> {
+    let mut claims = claims.iter().filter(|(name, value)| counts(name, value)).peekable();
     claims.peek()?;
     let mut hasher = Sha256::new();
     for (name, value) in claims {
@@ -246,6 +256,27 @@ mod tests {
             assert!(*kind != plain && !kinds[..at].contains(kind), "{at}");
         }
         assert_eq!(kind(json!({}), json!({"azp": "web", "roles": [1]}), &["azp", "roles"]), plain);
+    }
+
+    #[test]
+    fn a_purpose_is_known_by_any_usual_name() {
+        let purpose =
+            |name: &str, value: Value| kind(json!({}), json!({"sub": "ann", name: value}), &[]).purpose;
+        for (name, value) in [
+            ("tokenUse", json!("refresh")),
+            ("token_kind", json!("refresh")),
+            ("idtyp", json!("app")),
+            ("appid", json!("web")),
+            ("isSecondFactorAuthenticated", json!(false)),
+            ("two_factor", json!("pending")),
+            ("otp_verified_at", json!(5)),
+            ("pre_auth", json!(1)),
+            ("is_admin", json!(true)),
+        ] {
+            assert!(purpose(name, value).is_some(), "{name}");
+        }
+        assert_eq!(purpose("plan", json!("gold")), None);
+        assert_eq!(purpose("refresh_jti", json!("7")), None);
     }
 
     #[test]
