@@ -185,7 +185,10 @@ const WORDS: &[&str] = &[
     "acting",
     "actor",
     "admin",
+    "agency",
     "basket",
+    "behalf",
+    "branch",
     "caller",
     "cart",
     "cert",
@@ -194,12 +197,19 @@ const WORDS: &[&str] = &[
     "clinic",
     "cn",
     "company",
+    "consent",
     "creds",
     "database",
+    "department",
+    "division",
     "dn",
     "domain",
     "employer",
+    "entities",
+    "entity",
     "eppn",
+    "facility",
+    "franchise",
     "frappe",
     "group",
     "groups",
@@ -212,14 +222,18 @@ const WORDS: &[&str] = &[
     "installation",
     "key",
     "mailbox",
+    "masquerade",
+    "masquerading",
     "merchant",
     "mfa",
     "namespace",
     "org",
     "organisation",
     "organization",
+    "orgid",
     "otp",
     "owner",
+    "partner",
     "pass",
     "pat",
     "patient",
@@ -232,6 +246,7 @@ const WORDS: &[&str] = &[
     "profile",
     "project",
     "projectid",
+    "psu",
     "pwd",
     "realm",
     "role",
@@ -244,23 +259,64 @@ const WORDS: &[&str] = &[
     "sess",
     "sid",
     "sig",
+    "site",
     "store",
     "student",
     "sub",
     "subdomain",
     "subject",
+    "subsidiary",
     "sudo",
     "superuser",
     "team",
+    "tenancy",
     "tier",
     "totp",
     "uid",
+    "unit",
     "upn",
     "uuid",
+    "vendor",
     "viewer",
     "wallet",
     "whoami",
     "workspace",
+];
+
+/// Words of names that have `id` without being anybody's: they tell requests apart, and programs.
+const NOBODYS_IDS: &[&str] = &[
+    "activity",
+    "app",
+    "attempt",
+    "batch",
+    "build",
+    "call",
+    "cf",
+    "correlation",
+    "deployment",
+    "event",
+    "execution",
+    "flow",
+    "hop",
+    "idempotency",
+    "interaction",
+    "invocation",
+    "job",
+    "log",
+    "message",
+    "msg",
+    "operation",
+    "page",
+    "parent",
+    "process",
+    "release",
+    "req",
+    "request",
+    "run",
+    "span",
+    "trace",
+    "transaction",
+    "vercel",
 ];
 
 /// Found in the names of fields that say on whose behalf, or in which part of an API, a caller asks.
@@ -287,23 +343,36 @@ const SELECTOR_WORDS: &[&str] = &[
     "acting",
     "actor",
     "admin",
+    "agency",
+    "behalf",
+    "branch",
     "clearance",
     "clinic",
     "company",
     "database",
+    "department",
+    "division",
     "domain",
     "employer",
+    "entities",
+    "entity",
+    "facility",
+    "franchise",
     "frappe",
     "group",
     "groups",
     "guild",
     "household",
     "mailbox",
+    "masquerade",
+    "masquerading",
     "merchant",
     "namespace",
     "org",
     "organisation",
     "organization",
+    "orgid",
+    "partner",
     "plan",
     "privilege",
     "privileges",
@@ -317,17 +386,22 @@ const SELECTOR_WORDS: &[&str] = &[
     "scope",
     "scopes",
     "seller",
+    "site",
     "store",
     "subdomain",
+    "subsidiary",
     "sudo",
     "superuser",
     "team",
+    "tenancy",
     "tier",
+    "unit",
+    "vendor",
     "workspace",
 ];
 
 /// Names whose words mean something else in other names.
-const SELECTORS: &[&str] = &["x-shop", "x-trino-catalog"];
+const SELECTORS: &[&str] = &["sap-client", "x-client", "x-client-code", "x-shop", "x-trino-catalog"];
 
 /// Whether the field selects something beside who the caller is: a tenant, a role, somebody to act for.
 pub(crate) fn is_selector(name: &HeaderName) -> bool {
@@ -335,10 +409,19 @@ pub(crate) fn is_selector(name: &HeaderName) -> bool {
 }
 
 fn looks_like_credential(name: &str) -> bool {
-    SELECTORS.contains(&name) || contains(name, PARTS, WORDS)
+    SELECTORS.contains(&name) || contains(name, PARTS, WORDS) || has_id(name)
+}
+
+/// Whether the name says that its value is an id: of whom is not known, unless it tells a request from the next.
+fn has_id(name: &str) -> bool {
+    let mut words = words(name);
+    words.clone().any(|word| ["id", "ids"].contains(&word)) && !words.any(|word| NOBODYS_IDS.contains(&word))
+}
+
+fn words(name: &str) -> impl Iterator<Item = &str> + Clone {
+    name.split(['-', '_', '.'])
 }
 
 fn contains(name: &str, parts: &[&str], words: &[&str]) -> bool {
-    parts.iter().any(|part| name.contains(part))
-        || name.split(['-', '_', '.']).any(|word| words.contains(&word))
+    parts.iter().any(|part| name.contains(part)) || self::words(name).any(|word| words.contains(&word))
 }

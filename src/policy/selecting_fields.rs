@@ -11,38 +11,66 @@ use super::header_name_filter::HeaderNameFilter;
 use super::{RequestHead, Route};
 
 /// In the order of the alphabet.
-static NAMES: [HeaderName; 32] = [
+static NAMES: [HeaderName; 60] = [
     HeaderName::from_static("accept-api-version"),
     HeaderName::from_static("accept-crs"),
     HeaderName::from_static("accept-datetime"),
+    HeaderName::from_static("accept-profile"),
     HeaderName::from_static("accept-timezone"),
     HeaderName::from_static("accept-version"),
+    HeaderName::from_static("adyen-version"),
+    HeaderName::from_static("anthropic-beta"),
     HeaderName::from_static("anthropic-version"),
     HeaderName::from_static("api-version"),
+    HeaderName::from_static("asana-enable"),
+    HeaderName::from_static("consistencylevel"),
     CONTENT_ENCODING,
+    HeaderName::from_static("content-profile"),
     CONTENT_TYPE,
+    HeaderName::from_static("currency"),
     HeaderName::from_static("dataserviceversion"),
+    HeaderName::from_static("duffel-version"),
+    HeaderName::from_static("gdata-version"),
+    HeaderName::from_static("gocardless-version"),
     HeaderName::from_static("hx-request"),
     HeaderName::from_static("intercom-version"),
+    HeaderName::from_static("key-inflection"),
     HeaderName::from_static("linkedin-version"),
     HeaderName::from_static("maxdataserviceversion"),
     HeaderName::from_static("notion-version"),
     HeaderName::from_static("odata-maxversion"),
     HeaderName::from_static("odata-version"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("plaid-version"),
     HeaderName::from_static("prefer"),
     HeaderName::from_static("revision"),
+    HeaderName::from_static("soapaction"),
     HeaderName::from_static("square-version"),
     HeaderName::from_static("stripe-version"),
+    HeaderName::from_static("time-zone"),
+    HeaderName::from_static("timezone"),
     HeaderName::from_static("turbo-frame"),
     HeaderName::from_static("version"),
+    HeaderName::from_static("x-amz-target"),
     HeaderName::from_static("x-api-version"),
+    HeaderName::from_static("x-country"),
+    HeaderName::from_static("x-currency"),
     HeaderName::from_static("x-expand"),
     HeaderName::from_static("x-fields"),
     HeaderName::from_static("x-github-api-version"),
+    HeaderName::from_static("x-goog-fieldmask"),
     HeaderName::from_static("x-inertia"),
+    HeaderName::from_static("x-inertia-partial-component"),
+    HeaderName::from_static("x-inertia-partial-data"),
+    HeaderName::from_static("x-inertia-partial-except"),
+    HeaderName::from_static("x-inertia-reset"),
+    HeaderName::from_static("x-locale"),
     HeaderName::from_static("x-ms-version"),
+    HeaderName::from_static("x-pjax"),
+    HeaderName::from_static("x-requested-with"),
     HeaderName::from_static("x-restli-protocol-version"),
     HeaderName::from_static("x-shopify-api-version"),
+    HeaderName::from_static("x-timezone"),
     HeaderName::from_static("x-version"),
 ];
 
@@ -76,7 +104,7 @@ pub(super) fn present<'a>(
 }
 
 /// The names at these places.
-fn named(mut places: u32) -> impl Iterator<Item = &'static HeaderName> {
+fn named(mut places: u64) -> impl Iterator<Item = &'static HeaderName> {
     std::iter::from_fn(move || {
         let name = NAMES.get(places.trailing_zeros() as usize)?;
         places &= places - 1;
@@ -85,7 +113,7 @@ fn named(mut places: u32) -> impl Iterator<Item = &'static HeaderName> {
 }
 
 /// The places of a request's fields in [`NAMES`], as bits. A request has fewer names than there are here, and none is hashed.
-fn find(headers: &HeaderMap) -> u32 {
+fn find(headers: &HeaderMap) -> u64 {
     let place = |name: &HeaderName| NAMES.binary_search_by(|it| it.as_str().cmp(name.as_str())).ok();
     let names = headers.keys().filter(|name| FILTER.may_hold(name));
     names.filter_map(place).fold(0, |found, place| found | 1 << place)

@@ -4,7 +4,7 @@
 /// The number of slots that names are spread over.
 pub(super) const SLOTS: usize = 128;
 
-const USUAL_FIELDS: [&str; 45] = [
+const USUAL_FIELDS: [&str; 44] = [
     "host",
     "accept",
     "accept-charset",
@@ -48,7 +48,6 @@ const USUAL_FIELDS: [&str; 45] = [
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-request-id",
-    "x-requested-with",
     "x-user-agent",
 ];
 

@@ -139,6 +139,22 @@ fn names_of_credentials_are_recognised() {
         "X-Phone-Number",
         "X-School",
         "X-Amzn-Requestcontext",
+        "PSU-ID",
+        "Consent-ID",
+        "X-Behalf-Of",
+        "X-Masquerade",
+        "X-Zitadel-Orgid",
+        "X-Tenancy",
+        "X-Business-Unit",
+        "Zuora-Entity-Ids",
+        "sap-client",
+        "X-Partner",
+        "X-Vendor-Name",
+        "X-Branch",
+        "X-Site",
+        "X-Person-Id",
+        "X-Hotel_ID",
+        "X-Legal-Entity",
     ] {
         assert!(fields.identify(&name(text)), "{text}");
     }
@@ -174,6 +190,13 @@ fn usual_fields_identify_nobody() {
         "X-Log-Level",
         "X-Frontend-Tiering",
         "Proxy-Authorization",
+        "Sec-Fetch-Site",
+        "X-Client-Name",
+        "X-Ms-Client-Request-Id",
+        "X-Datadog-Parent-Id",
+        "X-FAPI-Interaction-Id",
+        "X-Amz-Cf-Id",
+        "X-Idle",
     ] {
         assert!(!fields.identify(&name(text)), "{text}");
     }
