@@ -2,13 +2,14 @@
 
 use super::diagnostics::Diagnostics;
 use super::fields::Located;
+use super::json_scalar::read_json_scalar;
 use super::keys::Reader;
 use super::purge_rules::{ENTRIES_KIND, read_rule};
-use super::scalars::{TEXT, entries, list, one_or_many, parsed, split_help};
+use super::scalars::{entries, list, one_or_many, parsed, split_help, text};
 use super::section::Kind;
 use super::settings::{Settings, settings};
 use super::yaml::YamlNode;
-use crate::policy::event::EventCondition;
+use crate::policy::event::{EventCondition, ListedValue};
 use crate::policy::json_query::JsonQuery;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::template::Template;
@@ -63,10 +64,17 @@ pub(super) const CONDITIONS: Reader<Vec<EventCondition>> =
                 let query = parsed(key, "where the value is, `/type`", diagnostics, |text| {
                     JsonQuery::parse(text).map_err(|error| split_help(error, HELP))
                 });
-                let one_of: Option<Vec<String>> =
-                    one_or_many(value).iter().map(|node| TEXT.read(node, diagnostics)).collect();
+                let one_of: Option<Vec<ListedValue>> =
+                    one_or_many(value).iter().map(|node| listed_value(node, diagnostics)).collect();
                 Some(EventCondition { value: query?, one_of: one_of? })
             });
         let read: Vec<_> = read.collect();
         read.into_iter().collect()
     });
+
+fn listed_value(node: &YamlNode, diagnostics: &Diagnostics) -> Option<ListedValue> {
+    let written = text(node, "a single value", diagnostics)?;
+    let json = read_json_scalar(node, diagnostics)?;
+    let value = serde_json::from_str(&json).unwrap_or_else(|_| written.into());
+    Some(ListedValue::new(written, value))
+}

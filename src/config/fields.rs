@@ -179,7 +179,7 @@ pub(super) fn expand_short_form(node: &YamlNode, key: &str) -> YamlNode {
         Value::Mapping(_) | Value::Broken => node.clone(),
         _ => {
             let entry = (YamlNode::scalar(key, node.location), node.clone());
-            YamlNode { value: Value::Mapping(vec![entry]), location: node.location }
+            YamlNode::new(Value::Mapping(vec![entry]), node.location)
         }
     }
 }

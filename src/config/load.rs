@@ -159,7 +159,7 @@ impl SettingOverrides {
         if !self.listen.is_empty() {
             let location = Location::Override("--listen (LARDER_LISTEN)");
             let items = self.listen.iter().map(|text| YamlNode::scalar(text, location)).collect();
-            set_value(root, &["listen"], YamlNode { value: Value::List(items), location });
+            set_value(root, &["listen"], YamlNode::new(Value::List(items), location));
         }
         if let Some(text) = &self.upstream {
             let url = scalar(text, "--upstream (LARDER_UPSTREAM)");
@@ -199,7 +199,7 @@ fn set_value(node: &mut YamlNode, path: &[&str], value: YamlNode) {
         Some((_, known)) => set_value(known, rest, value),
         None => {
             let location = value.location;
-            let mut new = YamlNode { value: Value::Null, location };
+            let mut new = YamlNode::new(Value::Null, location);
             set_value(&mut new, rest, value);
             entries.push((YamlNode::scalar(*name, location), new));
         }

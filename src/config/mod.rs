@@ -23,6 +23,7 @@ mod expiry;
 mod fields;
 mod framework_cookies;
 mod keys;
+mod json_scalar;
 mod limits;
 mod lint;
 mod listen;

@@ -4,12 +4,13 @@ use http::Uri;
 
 use super::diagnostics::Diagnostics;
 use super::fields::{Fields, Located};
+use super::json_scalar::read_json_scalar;
 use super::keys::Reader;
 use super::scalars::{NON_EMPTY, entries, list, parsed, split_help, words};
 use super::section::Kind;
 use super::settings::{Settings, settings};
 use super::warm::{LIST_QUERY, LIST_URL};
-use super::yaml::{Value, YamlNode};
+use super::yaml::YamlNode;
 use crate::policy::json_query::JsonQuery;
 use crate::policy::overlay::{ItemsPath, OnPartError, Overlay, OverlayAs, OverlayMember, SelectingValues};
 
@@ -28,7 +29,7 @@ settings! {
         by: String = NON_EMPTY, optional;
         /// The former name of `by`. Tools that read YAML 1.1 (Helm, Ansible, PyYAML) take it for `true`.
         on: String = NON_EMPTY, optional;
-        /// The members that the selected items get: `{isEnrolled: true}`. Text, a number, `true`, `false` or `null`.
+        /// The members that the selected items get: `{isEnrolled: true}`. Text, a number, `true`, `false` or `null`; in quotes it is text.
         set: Vec<(String, String)> = MEMBERS, required;
         /// The members that all other items get, and all items for a caller who is nobody.
         default: Vec<(String, String)> = MEMBERS, default "{}";
@@ -79,23 +80,11 @@ const MEMBERS: Reader<Vec<(String, String)>> = Reader::new(Kind::Names(&Kind::Te
     let given = entries(node, "{isEnrolled: true}", diagnostics)?;
     let member = |(name, value): &(YamlNode, YamlNode)| {
         let name = parsed(name, "a name", diagnostics, |name| Ok(name.to_owned()))?;
-        Some((name, json(value, diagnostics)?))
+        Some((name, read_json_scalar(value, diagnostics)?))
     };
     let read: Vec<_> = given.iter().filter_map(member).collect();
     (read.len() == given.len()).then_some(read)
 });
-
-/// Text that reads as JSON's `true`, `false` or a number is that.
-fn json(node: &YamlNode, diagnostics: &Diagnostics) -> Option<String> {
-    if node.value == Value::Null {
-        return Some("null".to_owned());
-    }
-    parsed(node, "text, a number, `true`, `false` or `null`", diagnostics, |text| {
-        let is_literal =
-            matches!(text, "true" | "false") || serde_json::from_str::<serde_json::Number>(text).is_ok();
-        Ok(if is_literal { text.to_owned() } else { serde_json::Value::from(text).to_string() })
-    })
-}
 
 fn read_entry(node: &YamlNode, diagnostics: &Diagnostics) -> Option<Located<Overlay>> {
     let fields = Fields::open(node, OverlayFields::SECTION, diagnostics)?;

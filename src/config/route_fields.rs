@@ -172,7 +172,7 @@ impl RouteFields {
         let entries = ROUTE_KEYS
             .iter()
             .filter_map(|key| Some((YamlNode::scalar(key.name, Location::Start), default_node(key)?)));
-        let node = YamlNode { value: Value::Mapping(entries.collect()), location: Location::Start };
+        let node = YamlNode::new(Value::Mapping(entries.collect()), Location::Start);
         let diagnostics = Diagnostics::default();
         Fields::open(&node, DEFAULTS, &diagnostics).map(|fields| Self::read(&fields)).unwrap_or_default()
     }

@@ -151,12 +151,20 @@ pub(super) const FRACTION: Reader<Fraction> = Reader::new(Kind::Fraction, |node,
 
 /// `true` or `false`, also as YAML 1.1 spells them.
 pub(super) const BOOLEAN: Reader<bool> = Reader::new(Kind::Boolean, |node, diagnostics| {
-    parsed(node, "`true` or `false`", diagnostics, |text| match text.to_ascii_lowercase().as_str() {
-        "true" | "on" | "yes" => Ok(true),
-        "false" | "off" | "no" => Ok(false),
-        _ => Err((format!("`{text}` is neither `true` nor `false`"), "write `true` or `false`".into())),
+    parsed(node, "`true` or `false`", diagnostics, |text| {
+        parse_boolean(text).ok_or_else(|| {
+            (format!("`{text}` is neither `true` nor `false`"), "write `true` or `false`".into())
+        })
     })
 });
+
+pub(super) fn parse_boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" => Some(true),
+        "false" | "off" | "no" => Some(false),
+        _ => None,
+    }
+}
 
 /// Whether a word switches a section off, also as YAML 1.1 spells it.
 pub(super) fn is_off(word: &str) -> bool {

@@ -18,6 +18,8 @@ pub(super) const MAX_FILE_BYTES: usize = 4 << 20;
 pub(super) struct YamlNode {
     pub value: Value,
     pub location: Location,
+    /// A single value without quotes, which YAML takes for a number or a boolean if it reads as one.
+    pub is_plain: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +37,12 @@ pub(super) enum Value {
 
 impl YamlNode {
     pub(super) fn scalar(text: impl Into<String>, place: Location) -> Self {
-        Self { value: Value::Scalar(text.into()), location: place }
+        Self { value: Value::Scalar(text.into()), location: place, is_plain: true }
+    }
+
+    /// A node that is no single value.
+    pub(super) fn new(value: Value, place: Location) -> Self {
+        Self { value, location: place, is_plain: false }
     }
 
     /// The kind of value, for error messages.
@@ -63,7 +70,7 @@ impl YamlNode {
             ),
             other => other,
         };
-        Self { value, location: place }
+        Self { value, location: place, is_plain: self.is_plain }
     }
 
     /// The value under `name`, if this is a mapping with it.
@@ -160,6 +167,11 @@ enum Raw {
 
 fn to_node(raw: Spanned<Raw>, text: &str, diagnostics: &Diagnostics) -> YamlNode {
     let place = to_location(&raw.defined);
+    let is_plain = match &raw.value {
+        Raw::Typed(_) => true,
+        Raw::Text(_) => is_written_plain(&raw.defined, text),
+        Raw::Null | Raw::List(_) | Raw::Mapping(_) => false,
+    };
     let value = match raw.value {
         Raw::Null => Value::Null,
         Raw::Typed(resolved) => Value::Scalar(source_text(&raw.defined, text).unwrap_or(resolved)),
@@ -176,7 +188,7 @@ fn to_node(raw: Spanned<Raw>, text: &str, diagnostics: &Diagnostics) -> YamlNode
             Value::Mapping(nodes)
         }
     };
-    YamlNode { value, location: place }
+    YamlNode { value, location: place, is_plain }
 }
 
 fn refuse_duplicates(entries: &[(YamlNode, YamlNode)], diagnostics: &Diagnostics) {
@@ -190,6 +202,15 @@ fn refuse_duplicates(entries: &[(YamlNode, YamlNode)], diagnostics: &Diagnostics
                 .help("remove one of them");
         }
     }
+}
+
+/// Whether a text stands in the file without quotes, in no block, and without a tag such as `!!str`.
+fn is_written_plain(location: &serde_yaml::Location, text: &str) -> bool {
+    const MARKS: [char; 5] = ['"', '\'', '!', '|', '>'];
+    let start = location.span().byte_offset().and_then(|start| usize::try_from(start).ok());
+    let Some((before, from)) = start.and_then(|start| text.split_at_checked(start)) else { return false };
+    let before = before.trim_end().rsplit(char::is_whitespace).next().unwrap_or_default();
+    !from.starts_with(MARKS) && !before.starts_with(['!', '|', '>'])
 }
 
 /// The text of a plain scalar as it is written, so that `1.10` does not become 1.1.

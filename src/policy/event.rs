@@ -4,6 +4,7 @@
 //! read, purge everything that the source can name.
 
 mod announcement;
+mod condition;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,6 @@ use http::{HeaderMap, Method};
 
 use super::content::Content;
 use super::invalidation::route_target;
-use super::json_query::JsonQuery;
 use super::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
 use super::routes::Routes;
 use super::tags::{LISTED_TAG, MAX_TAG_BYTES, MAX_TAGS};
@@ -22,6 +22,8 @@ use super::template::{EVENT_CHANNEL, RenderLimits, Template, TemplateContext};
 use super::{RequestHead, Route};
 use crate::purge::Target;
 use announcement::{Announcement, find_announcement};
+pub use condition::EventCondition;
+pub(crate) use condition::ListedValue;
 
 /// Larger events are not read.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
@@ -37,14 +39,6 @@ pub struct EventRule {
     pub purge: Vec<PurgeRule>,
     /// All must hold; an event without the value may be meant.
     pub when: Vec<EventCondition>,
-}
-
-/// Holds if a value of the event is one of the listed ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventCondition {
-    /// Selects the value.
-    pub value: JsonQuery,
-    pub(crate) one_of: Vec<String>,
 }
 
 /// A change event as it arrived.
@@ -149,7 +143,8 @@ impl EventRules {
 
 impl EventRule {
     fn apply(&self, routes: &Routes, event: ChangeEvent<'_>, targets: &mut PurgeTargets) -> EventOutcome {
-        if self.when.iter().any(|condition| condition.is_refuted_by(event)) {
+        let document = event.content.and_then(Content::json);
+        if document.is_some_and(|it| self.when.iter().any(|condition| condition.is_refuted_by(it))) {
             return EventOutcome::Ignored;
         }
         let mut outcome = EventOutcome::Named;
@@ -213,12 +208,4 @@ fn render(template: &Template, event: ChangeEvent<'_>) -> Option<Vec<String>> {
         limits: RenderLimits::RESPONSE,
     };
     template.render(&sources).ok()
-}
-
-impl EventCondition {
-    fn is_refuted_by(&self, event: ChangeEvent<'_>) -> bool {
-        let Some(document) = event.content.and_then(Content::json) else { return false };
-        let texts: Result<Vec<String>, _> = self.value.texts(document).take(MAX_TAGS).collect();
-        texts.is_ok_and(|texts| !texts.is_empty() && !texts.iter().any(|text| self.one_of.contains(text)))
-    }
 }

@@ -14,6 +14,7 @@ pub(crate) mod compression;
 pub mod content;
 pub(crate) mod content_key;
 pub(crate) mod cookies;
+pub(crate) mod core_number;
 pub mod credential;
 pub(crate) mod credentials;
 pub(crate) mod decimal;

@@ -197,3 +197,17 @@ fn an_unknown_event_tag_warns_where_a_known_one_is_near() {
     );
     assert_eq!(right(&file("something-else")).warnings, [""; 0]);
 }
+
+#[test]
+fn the_values_of_a_condition_are_those_of_json() {
+    let source = |values: &str| {
+        let hook = "webhook: /hooks/a, secret: 0123456789abcdef, purge: [a]";
+        format!("routes: [{{path: /a, tags: [a]}}]\nevents: [{{{hook}, when: {{/v: {values}}}}}]\n")
+    };
+    let when = format!("{:?}", right(&source("[yes, 0x10, '1.0']")).events[0].rules.0[0].when);
+    for value in ["Bool(true)", "Number(16)", "String(\"1.0\")"] {
+        assert!(when.contains(value), "{when} has no {value}");
+    }
+    check_wrong(&source(".inf"), &["JSON has no number `.inf`", "if it is text"]);
+    check_wrong(&source("~"), &["a value is missing"]);
+}

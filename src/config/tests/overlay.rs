@@ -18,7 +18,7 @@ fn an_entry_has_its_members_as_json() {
     let config = right(&with_entry(
         "",
         "from: '/me?n=1', each: /ids/0, into: '$', on: id, on_error: default, \
-         set: {a: true, b: 1.5, c: x y, d: null, e: '7'}, default: {a: false, f: 0}",
+         set: {a: True, b: 1.5, c: x y, d: null, e: '7'}, default: {a: false, f: 0}",
     ));
     let [route, me] = config.routes.as_slice() else { panic!("two routes") };
     let [overlay] = route.overlay.as_slice() else { panic!("one entry") };
@@ -26,7 +26,7 @@ fn an_entry_has_its_members_as_json() {
     let names: Vec<_> = overlay.members.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "c", "d", "e", "f"]);
     let merged = crate::policy::overlay::merge("{\"id\":1}", &["1".to_owned()].into(), overlay);
-    assert_eq!(merged.as_deref(), Ok(r#"{"id":1,"a":true,"b":1.5,"c":"x y","d":null,"e":7}"#));
+    assert_eq!(merged.as_deref(), Ok(r#"{"id":1,"a":true,"b":1.5,"c":"x y","d":null,"e":"7"}"#));
     assert_eq!(route.overlay_as, OverlayAs::Anonymous);
     let part = route.shared_part.as_ref().expect("a shared part");
     assert_eq!((part.route.index, part.route.shared, part.route.overlay.len()), (0, Shared::All, 0));

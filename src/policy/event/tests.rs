@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::policy::fixtures::{purges, reach_plain, route, routes, templates};
+use crate::policy::json_query::JsonQuery;
 
 fn shop() -> Routes {
     routes([
@@ -19,7 +20,7 @@ fn stored_by(path: &str) -> Target {
 fn rule(purge: &[&str], when: &[(&str, &[&str])]) -> EventRule {
     let condition = |(value, one_of): &(&str, &[&str])| EventCondition {
         value: JsonQuery::parse(value).unwrap(),
-        one_of: one_of.iter().map(ToString::to_string).collect(),
+        one_of: one_of.iter().map(|text| ListedValue::new(text, json!(text))).collect(),
     };
     EventRule { purge: purges(purge), when: when.iter().map(condition).collect() }
 }
