@@ -214,7 +214,7 @@ const BYTE_READINGS: [Reading; 256] = {
 };
 
 /// How tags are compared: releases that differ in it purge what the other one stored.
-const TAG_COMPARISON: &str = "3";
+const TAG_COMPARISON: &str = "4";
 
 /// All that decides which tags a response gets, and which targets a write purges. A route without tags and purges counts
 /// only where it takes paths from one that has some.

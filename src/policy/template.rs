@@ -278,7 +278,9 @@ impl ValueSource {
             }
             ValueSource::Header(name) => {
                 limits.take_bytes(total_length(headers, name))?;
-                headers.get_all(name).iter().map(|value| lossy_text(value.as_bytes())).collect()
+                let lines = headers.get_all(name).iter().map(|value| lossy_text(value.as_bytes()));
+                let lines: Vec<String> = lines.collect();
+                return distinct_values(lines.iter().flat_map(|line| list_values(line)).map(Ok), limits);
             }
             ValueSource::Cookie(name) => {
                 limits.take_bytes(total_length(headers, &COOKIE))?;
@@ -314,9 +316,10 @@ impl ValueSource {
     }
 }
 
-/// A value of the query, and those that it lists (OpenAPI's `explode: false`, JSON:API): `7,8`, `7` and `8`.
+/// A value, and those that it lists: `7,8`, `7` and `8`. So does a query (OpenAPI's `explode: false`, JSON:API), and a field
+/// whose lines were combined (RFC 9110 §5.3).
 fn list_values(value: &str) -> impl Iterator<Item = String> {
-    let listed = value.contains(',').then(|| value.split(',').map(str::trim));
+    let listed = value.contains(',').then(|| value.split(','));
     std::iter::once(value).chain(listed.into_iter().flatten()).map(str::to_owned)
 }
 
@@ -338,7 +341,7 @@ fn distinct_values(
     for text in texts {
         let text = text?;
         limits.take_bytes(text.len())?;
-        let value = escape_value(&text);
+        let value = escape_value(text.trim());
         if !value.is_empty() && !values.add(&value) {
             break;
         }

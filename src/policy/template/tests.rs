@@ -75,10 +75,25 @@ fn several_values_make_several_tags() {
     let listed = Request::get("/x?id=7,%208&id=9");
     check("q:{query.id}", &listed, None, &["q:7%2C%208", "q:7", "q:8", "q:9"]);
     check("q:{query.id}", &Request::get("/x?id=,"), None, &["q:%2C"]);
-    check("g:{header.x-guild}", &request, None, &["g:a", "g:b%2Cc"]);
+    check("g:{header.x-guild}", &request, None, &["g:a", "g:b%2Cc", "g:b", "g:c"]);
     check("r:{response.header.x-id}", &request, Some(&response), &["r:1", "r:2", "r:3"]);
     check("{response.header.surrogate-key}!", &request, Some(&response), &["s1!", "s2!"]);
-    check("{query.id}{header.x-guild}", &request, None, &["1a", "1b%2Cc", "2a", "2b%2Cc"]);
+    let mixed = Request::get("/x?id=1&id=2").with("x-guild", "a").with("x-guild", "b");
+    check("{query.id}{header.x-guild}", &mixed, None, &["1a", "1b", "2a", "2b"]);
+}
+
+#[test]
+fn white_space_around_a_value_is_no_part_of_it() {
+    let request = Request::get("/x?a=+7&b=7%20&c=%C2%A07&d=a+b").with("cookie", "v= 7 ").with("x-v", "7 , 8");
+    for name in ["a", "b", "c"] {
+        check(&format!("q:{{query.{name}}}"), &request, None, &["q:7"]);
+    }
+    check("q:{query.d}", &request, None, &["q:a%20b"]);
+    check("c:{cookie.v}", &request, None, &["c:7"]);
+    check("h:{header.x-v}", &request, None, &["h:7%20%2C%208", "h:7", "h:8"]);
+    let form = Content::Form("id=+7".into());
+    let sources = TemplateContext { request_content: Some(&form), ..context(&request) };
+    assert_eq!(Template::parse("{request.form:id}").unwrap().render(&sources).unwrap(), ["7"]);
 }
 
 #[test]
