@@ -5,7 +5,7 @@ use super::Route;
 use super::invalidation::ROUTE_TAG_PREFIX;
 use super::routes::Routes;
 use super::template::Template;
-use crate::purge::{NormalizedPath, Target, normalize_tag};
+use crate::purge::{NormalizedPath, Target, fold_case, normalize_tag};
 
 /// Targets beyond this number are not looked at, which bounds the work per purge.
 const MAX_TARGETS: usize = 1000;
@@ -49,7 +49,7 @@ fn reaches(routes: &Routes, target: &Target, route: &Route) -> bool {
 
 /// Whether the template can render `tag`, or a tag below it.
 fn may_render(template: &Template, tag: &str) -> bool {
-    let literal = template.literal_prefix().to_ascii_lowercase();
+    let literal = fold_case(template.literal_prefix());
     is_at_or_below(&literal, tag) || (!template.is_literal() && tag.starts_with(&literal))
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::spelling::fold_case;
 use super::{Purge, PurgeMode, PurgeVersion, Target};
 use crate::clock::Timestamp;
 
@@ -81,8 +82,8 @@ impl AuditRecord {
 
     pub(crate) fn matches(&self, asked: &AuditFilter) -> bool {
         let names = |tag: &String| {
-            let named = bounded(&Target::tag(tag).to_string());
-            self.targets.iter().any(|target| target == "everything" || target.eq_ignore_ascii_case(&named))
+            let named = fold_case(&bounded(&Target::tag(tag).to_string()));
+            self.targets.iter().any(|target| target == "everything" || fold_case(target) == named)
         };
         self.position > asked.since && asked.tag.as_ref().is_none_or(names)
     }

@@ -42,6 +42,19 @@ fn split_number(text: &str) -> Option<(&str, &str)> {
     Some((without_leading_zeros(digits), fraction.unwrap_or(after)))
 }
 
+/// The text without case, in ASCII and beyond it (the simple mappings of Unicode). A sigma at the end of a word has no other
+/// upper case.
+pub(crate) fn fold_case(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let fold = |c: char| match c {
+        'ς' => 'σ'.to_lowercase(),
+        c => c.to_lowercase(),
+    };
+    text.chars().flat_map(fold).collect()
+}
+
 /// The digits of a number without the zeros before them.
 pub(crate) fn without_leading_zeros(digits: &str) -> &str {
     match digits.trim_start_matches('0') {

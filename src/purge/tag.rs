@@ -1,17 +1,17 @@
-//! The tag as purges compare it: without ASCII case, and by segments. A purge of `tenant:a/courses` reaches what carries
+//! The tag as purges compare it: without case, and by segments. A purge of `tenant:a/courses` reaches what carries
 //! `tenant:a/courses/7`, and not what carries `tenant:a/coursework`. Numbers and UUIDs have one spelling: a write may name
 //! in its content `07` or a UUID without hyphens, and the API finds what `/courses/7` shows.
 //!
 //! No index knows of it: a response is found by the names of its tags and of all that lies above them.
 
-use super::spelling::split_value;
+use super::spelling::{fold_case, split_value};
 
 /// How many segments a tag of a response may have.
 pub(crate) const MAX_TAG_DEPTH: usize = 32;
 
 /// Two tags are the same iff this is. A slash at the end says nothing.
 pub(crate) fn normalize_tag(tag: &str) -> String {
-    trim_trailing_slashes(tag).to_ascii_lowercase()
+    fold_case(trim_trailing_slashes(tag))
 }
 
 /// The normalized tag with one spelling of each number and UUID in it.
@@ -70,6 +70,9 @@ mod tests {
             ("p:7", &["p:07", "p:+7", "p:7.0", "p:+007.00", "P:7", "p: 7", "p:7 ", "p:  07 "][..]),
             ("p:0/x", &["p:00/x", "p:0.0/x"]),
             ("a-7", &["a-07"]),
+            ("city:Évry/Ähus", &["city:évry/ähus", "CITY:ÉVRY/ÄHUS"]),
+            ("city:Киев", &["city:киев", "city:КИЕВ"]),
+            ("city:ΟΔΟΣ", &["city:οδος", "city:οδοσ"]),
             (
                 "p:5f0c3e9a-1c2d-4e5f-8a9b-0c1d2e3f4a5b",
                 &[

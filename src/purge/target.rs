@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::spelling::split_uuid;
+use super::spelling::{fold_case, split_uuid};
 use super::tag::{fold_values, tag_and_ancestors};
 
 /// A target of a purge. Paths are [`NormalizedPath`]s, hosts are lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Responses that carry the tag, or one below it (`a/b` is below `a`). Compared without ASCII case: a tag too many
+    /// Responses that carry the tag, or one below it (`a/b` is below `a`). Compared without case: a tag too many
     /// is a needless miss, a tag too few is a stale answer.
     Tag(String),
     /// Every query, variant and credential of one path, on one host or on any.
@@ -202,7 +202,7 @@ const MAX_PREFIX_DEPTH: usize = 32;
 const MAX_PERCENT_DECODINGS: usize = 3;
 
 /// A path as purges compare it: percent-decoded, without dot segments, empty segments, path parameters, trailing
-/// slash and ASCII case. Many spellings have one loose path, so a purge reaches more rather than less.
+/// slash and case. Many spellings have one loose path, so a purge reaches more rather than less.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NormalizedPath(String);
 
@@ -216,7 +216,7 @@ impl NormalizedPath {
                 None => break,
             }
         }
-        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        let text = fold_case(&String::from_utf8_lossy(&bytes));
         let mut segments: Vec<&str> = Vec::new();
         for segment in text.split(['/', '\\']) {
             match segment.split(';').next().unwrap_or_default() {
@@ -330,6 +330,18 @@ mod tests {
         ] {
             assert_eq!(NormalizedPath::new(other).as_str(), other);
         }
+    }
+
+    #[test]
+    fn letters_beyond_ascii_have_no_case_either() {
+        for (one, other) in [
+            ("/c/%C3%89vry", "/c/%C3%A9vry"),
+            ("/c/%D0%9A%D0%98%D0%95%D0%92", "/c/%D0%BA%D0%B8%D0%B5%D0%B2"),
+            ("/c/É", "/C/é"),
+        ] {
+            assert_eq!(NormalizedPath::new(one), NormalizedPath::new(other), "{one} {other}");
+        }
+        assert_ne!(NormalizedPath::new("/c/É"), NormalizedPath::new("/c/e"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::policy::tags::{LISTED_TAG, MAX_TAG_BYTES};
 use crate::policy::template::{RenderLimits, StepLimit, Template, TemplateContext};
 use crate::policy::write_outcome::{OutcomeRules, WriteOutcome};
 use crate::policy::{RequestHead, Route, groups, override_fields};
-use crate::purge::{NormalizedPath, Target};
+use crate::purge::{NormalizedPath, Target, fold_case};
 
 /// The work that naming the targets of one write may take, in steps of about 50 ns: 16 bytes read, or one value made.
 /// Beyond it the write is widened.
@@ -494,7 +494,6 @@ impl<'r> From<&'r PurgeRule> for MatchedRule<'r> {
 
 /// Whether both templates could make the same tag, by their literal beginnings.
 fn may_make_same_tag(one: &Template, other: &Template) -> bool {
-    let (one, other) =
-        (one.literal_prefix().to_ascii_lowercase(), other.literal_prefix().to_ascii_lowercase());
+    let [one, other] = [one, other].map(|template| fold_case(template.literal_prefix()));
     one.starts_with(&other) || other.starts_with(&one)
 }

@@ -2,6 +2,7 @@
 //! a request. Values of slashes alone are ignored.
 
 use super::{Template, TemplatePart};
+use crate::purge::fold_case;
 
 /// One position of a pattern.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,7 +16,7 @@ enum PatternToken {
 impl Template {
     /// Whether purging a tag of this template could reach a response with `tag`.
     pub fn may_reach(&self, tag: &str) -> bool {
-        can_reach(self.tokens(), letter_tokens(tag).collect())
+        can_reach(self.tokens(), letter_tokens(tag))
     }
 
     /// Whether purging a tag of this template could reach a response with a tag of `carried`.
@@ -25,12 +26,12 @@ impl Template {
 
     /// Whether a purge of `tag` could reach a tag of this template.
     pub(crate) fn may_be_reached_by(&self, tag: &str) -> bool {
-        can_reach(letter_tokens(tag).collect(), self.tokens())
+        can_reach(letter_tokens(tag), self.tokens())
     }
 
     fn tokens(&self) -> Vec<PatternToken> {
         let part = |part: &TemplatePart| match part {
-            TemplatePart::Literal(text) => letter_tokens(text).collect(),
+            TemplatePart::Literal(text) => letter_tokens(text),
             // A value is never empty.
             TemplatePart::Value(_) => vec![PatternToken::Any, PatternToken::Rest],
         };
@@ -38,8 +39,8 @@ impl Template {
     }
 }
 
-fn letter_tokens(text: &str) -> impl Iterator<Item = PatternToken> + '_ {
-    text.chars().map(|c| PatternToken::Letter(c.to_ascii_lowercase()))
+fn letter_tokens(text: &str) -> Vec<PatternToken> {
+    fold_case(text).chars().map(PatternToken::Letter).collect()
 }
 
 /// A purge reaches the tag and all tags below it; a trailing slash is ignored.
