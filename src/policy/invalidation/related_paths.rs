@@ -61,16 +61,19 @@ impl ReachBelow {
 }
 
 impl ReachBelow {
-    /// The target of what is stored as absent and may exist after a write to `path`: a POST creates below its path, a PUT
-    /// beside it. `None`: no route stores that.
-    pub(super) fn absence(self, routes: &Routes, path: &NormalizedPath) -> Option<Target> {
-        let above = match self {
-            Self::Nothing => path.prefixes().last()?,
-            Self::Members => path.as_str().rsplit_once('/').map(|(parent, _)| parent)?,
-            Self::All => return None,
-        };
-        let is_named = routes.stores_absence() && !matches!(above, "" | "/");
-        is_named.then(|| absence_target(above))
+    /// The targets of what is stored as absent and may exist after a write to `path`: a POST creates below its path, and in
+    /// the collection that its path lies in (`/items/import`), a PUT beside it. None if no route stores that.
+    pub(super) fn absences(self, routes: &Routes, path: &NormalizedPath) -> Vec<Target> {
+        if self == Self::All || !routes.stores_absence() {
+            return Vec::new();
+        }
+        let own = (self == Self::Nothing).then_some(path.as_str());
+        let parent =
+            path.as_str().rsplit_once('/').map(|(parent, _)| parent).filter(|parent| {
+                self == Self::Members || routes.caches_members(&NormalizedPath::new(parent))
+            });
+        let named = own.into_iter().chain(parent).filter(|above| !matches!(*above, "" | "/"));
+        named.map(absence_target).collect()
     }
 }
 
@@ -85,6 +88,30 @@ pub(super) fn target_of_custom_method(path: &NormalizedPath) -> Option<Normalize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::fixtures::{route, routes};
+
+    #[test]
+    fn a_write_ends_stored_absence_where_it_may_create() {
+        let absent = |path: &str| crate::policy::Route {
+            status: [(404, std::time::Duration::from_secs(60))].into(),
+            ..route(path)
+        };
+        let shop = routes([absent("/api/items/{id}"), route("/api/items"), route("/api/items/{id}/notes")]);
+        for (reach, path, expected) in [
+            (ReachBelow::Nothing, "/api/items", &["/api/items"][..]),
+            (ReachBelow::Nothing, "/api/items/bulk", &["/api/items/bulk", "/api/items"]),
+            (ReachBelow::Nothing, "/api/items/7/notes", &["/api/items/7/notes"]),
+            (ReachBelow::Nothing, "/", &[]),
+            (ReachBelow::Members, "/api/items/7", &["/api/items"]),
+            (ReachBelow::Members, "/items", &[]),
+            (ReachBelow::All, "/api/items/7", &[]),
+        ] {
+            let expected: Vec<Target> = expected.iter().map(|path| absence_target(path)).collect();
+            assert_eq!(reach.absences(&shop, &NormalizedPath::new(path)), expected, "{path}");
+        }
+        let without = routes([route("/api/items/{id}")]);
+        assert_eq!(ReachBelow::Nothing.absences(&without, &NormalizedPath::new("/api/items/bulk")), []);
+    }
 
     #[test]
     fn a_custom_method_is_called_on_what_stands_before_it() {

@@ -375,7 +375,7 @@ impl<'r> WritePlan<'r> {
     fn add_children(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>) {
         let is_said = path.matches.iter().any(|it| it.route.purges.is_some() || it.route.per.is_some());
         for reading in &path.readings {
-            path.reach.absence(self.routes, reading).into_iter().for_each(|it| targets.insert_named(it));
+            path.reach.absences(self.routes, reading).into_iter().for_each(|it| targets.insert_named(it));
             let is_called_on = path.called_on.as_ref() == Some(reading);
             let reach = if is_called_on { ReachBelow::Members } else { path.reach };
             if (reach != ReachBelow::Members || !is_said) && reach.is_cached(self.routes, reading) {
