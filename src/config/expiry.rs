@@ -15,7 +15,7 @@ use std::time::Duration;
 settings! {
     struct TtlFromFields = "ttl_from" {
         /// Where the time is in the content: a JSON Pointer `/expires_at` or a JSONPath `$.urls[*].expires_at` (of
-        /// several, the earliest). RFC 3339, an HTTP-date, or seconds or milliseconds since 1970.
+        /// several, the earliest). RFC 3339, an HTTP-date, or seconds (also milli-, micro- or nanoseconds) since 1970.
         json: JsonQuery = TIME_QUERY, optional;
         /// The response field that holds the time, instead of `json`.
         header: HeaderName = HEADER_NAME, optional;

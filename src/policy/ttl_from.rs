@@ -43,8 +43,8 @@ pub enum TimeSource {
     },
 }
 
-/// Numbers from here on are milliseconds, smaller ones are seconds: as seconds this is the year 5138, as
-/// milliseconds 1973.
+/// Numbers of seconds are smaller: as seconds this is the year 5138, as milliseconds 1973. The thousandfold parts milliseconds
+/// from microseconds, and its thousandfold microseconds from nanoseconds.
 const MILLISECOND_THRESHOLD: u64 = 100_000_000_000;
 
 impl TtlFrom {
@@ -127,16 +127,16 @@ fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
 }
 
 fn time_from_number(number: u64) -> Timestamp {
-    match number < MILLISECOND_THRESHOLD {
-        true => Timestamp::from_secs(number),
-        false => Timestamp::from_secs(number / 1000),
+    let mut seconds = number;
+    while seconds >= MILLISECOND_THRESHOLD {
+        seconds /= 1000;
     }
+    Timestamp::from_secs(seconds)
 }
 
 /// `1763640000.5`: fractions are dropped.
 fn to_whole_number(number: f64) -> Option<u64> {
-    let seconds = Duration::try_from_secs_f64(number).ok()?.as_secs();
-    (seconds < MILLISECOND_THRESHOLD * 1000).then_some(seconds)
+    Some(Duration::try_from_secs_f64(number).ok()?.as_secs())
 }
 
 #[cfg(test)]
@@ -168,6 +168,9 @@ mod tests {
         for value in [
             json!(at + 1000),
             json!((at + 1000) * 1000 + 999),
+            json!((at + 1000) * 1_000_000),
+            json!((at + 1000) * 1_000_000_000 + 999),
+            json!(format!("{}", (at + 1000) * 1_000_000)),
             json!(at as f64 + 1000.5),
             json!(format!("{}", at + 1000)),
             json!("1994-11-06T09:06:17Z"),

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 pub(super) struct UnreadableEnd;
 
 /// Names of parameters, in lower case, without which no known kind of URL is signed.
-const SIGNATURE_NAMES: [&str; 18] = [
+const SIGNATURE_NAMES: [&str; 19] = [
     "sig",
     "sign",
     "signed",
@@ -33,13 +33,18 @@ const SIGNATURE_NAMES: [&str; 18] = [
     "hdnea",
     "hdntl",
     "oh",
+    "ik-s",
 ];
 /// Parts of such names: `X-Amz-Signature`, `Expires`, `q-signature`, `hmac`, `txSecret`.
 const SIGNATURE_PARTS: [&str; 4] = ["signature", "expires", "hmac", "secret"];
 /// Other names for the end of a URL that is signed. A value that is no time is ignored.
-const END_NAMES: [&str; 6] = ["exp", "expire", "expiry", "expiration", "expires_at", "expires_on"];
+const END_NAMES: [&str; 7] = ["exp", "expire", "expiry", "expiration", "expires_at", "expires_on", "ik-t"];
 /// Parameters with seconds in hexadecimal digits, each beside its signature: Discord, Facebook, Tencent's CDN.
 const HEX_ENDS: [(&str, &str); 3] = [("hm", "ex"), ("oh", "oe"), ("txsecret", "txtime")];
+/// Signatures with names that others use, too, each beside its end in `e`: LinkedIn, nginx. They count if `e` is a time.
+const SHORT_SIGNATURE_NAMES: [&str; 2] = ["t", "st"];
+/// Smaller numbers are more likely something else than the end of a URL: 2001.
+const MIN_SHORT_END: u64 = 1_000_000_000;
 
 /// The decoded parameters of a URL, with names in lower case.
 struct Parameters(Vec<(String, String)>);
@@ -97,6 +102,11 @@ fn parse_url_end(
             ends.push(Some(parameters.time(end, parse_hex_seconds)?.ok_or(UnreadableEnd)?));
         }
     }
+    ends.push(parameters.time("_upt", parse_upyun_time)?);
+    if SHORT_SIGNATURE_NAMES.iter().any(|name| parameters.has(name)) {
+        let end = parameters.value("e")?.and_then(parse_number).filter(|end| *end >= MIN_SHORT_END);
+        ends.push(end.map(super::time_from_number));
+    }
     for name in ["q-sign-time", "q-key-time"] {
         ends.push(parameters.time(name, parse_span_end)?);
     }
@@ -153,6 +163,10 @@ impl Parameters {
         if values.next().is_some() { Err(UnreadableEnd) } else { Ok(value) }
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
+    }
+
     fn time(
         &self,
         name: &str,
@@ -206,6 +220,11 @@ fn parse_policy_end(text: &str) -> Option<Timestamp> {
 /// `1795952400;1795953300`: a beginning and an end.
 fn parse_span_end(text: &str) -> Option<Timestamp> {
     parse_seconds(text.split_once(';')?.1)
+}
+
+/// Upyun's `_upt`: eight digits of a signature before the end.
+fn parse_upyun_time(text: &str) -> Option<Timestamp> {
+    parse_seconds(text.get(8..).filter(|end| !end.is_empty())?)
 }
 
 fn parse_hex_seconds(text: &str) -> Option<Timestamp> {

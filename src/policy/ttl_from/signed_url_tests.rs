@@ -87,6 +87,7 @@ fn signed(begin: u64, life: u64, signature: &str) -> Vec<(&'static str, String)>
             format!("{base}?q-sign-time={begin};{end}&q-key-time={begin}%3B{end}&q-signature={signature}"),
         ),
         ("a JWT", format!("{base}?token={}", jwt(end, signature))),
+        ("ImageKit", format!("{base}?ik-t={end}&ik-s={signature}")),
         ("Akamai", format!("{base}?hdnts=st={begin}~exp={end}~acl=/*~hmac={signature}")),
     ]
 }
@@ -121,7 +122,7 @@ proptest! {
             let query = url.split_once('?').unwrap().1.split('#').next().unwrap();
             let is_time = |pair: &&str| {
                 let name = pair.split('=').next().unwrap().to_ascii_lowercase();
-                let ends = ["se", "policy", "ex", "q-sign-time", "q-key-time"];
+                let ends = ["se", "policy", "ex", "q-sign-time", "q-key-time", "ik-t"];
                 name.ends_with("expires") || ends.contains(&name.as_str())
             };
             let left: Vec<_> = query.split('&').filter(|pair| !is_time(pair)).collect();
@@ -146,6 +147,9 @@ fn text_without_a_signature_has_no_end() {
         "https://a/b",
         "https://a/b?size=2&page=1",
         "/a?se=2026-11-29",
+        "/a?t=dark&e=5",
+        "/a?st=open&e=soon",
+        "/a?e=1795952400",
         "? a &Expires=1",
         "a#?Expires=1",
     ] {
@@ -179,8 +183,21 @@ fn a_signature_whose_end_is_not_clear_is_unreadable() {
         "/bcdn_token=x/a",
         "/a?verify=1795952400-x",
         "/a?token=x",
+        "/a?_upt=abcd1234",
+        "/a?_upt=1795952400x",
     ] {
         assert_eq!(end(url), Err(UnreadableEnd), "{url}");
+    }
+}
+
+#[test]
+fn short_names_of_signatures_and_ends_are_read() {
+    for url in [
+        "/a?e=1795952400&v=beta&t=AbC-def",
+        "/a.mp4?st=kZxTqyM0l7d8bJ9&e=1795952400",
+        "/a?_upt=abcd12341795952400",
+    ] {
+        assert_eq!(end(url), Ok(Some(1_795_952_400)), "{url}");
     }
 }
 
