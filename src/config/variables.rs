@@ -54,9 +54,9 @@ fn substitute_value(
     environment: Environment<'_>,
 ) -> Result<Value, VariableError> {
     let Some((name, default)) = parse_list_reference(text) else {
-        return substitute_text(text, environment).map(Value::Scalar);
+        return substitute_text(text, environment, MAX_NESTED).map(Value::Scalar);
     };
-    let values = lookup_variable(&format!("{name}{default}"), environment)?;
+    let values = lookup_variable(&format!("{name}{default}"), environment, MAX_NESTED)?;
     if values.trim().is_empty() {
         return Ok(Value::List(Vec::new()));
     }
@@ -78,13 +78,16 @@ fn parse_list_reference(text: &str) -> Option<(&str, &str)> {
     (is_name(name) && (default.is_empty() || default.starts_with(":-"))).then_some((name, default))
 }
 
+/// How deep defaults may be nested: `${A:-${B:-b}}`.
+const MAX_NESTED: usize = 8;
+
 struct VariableError {
     message: String,
     help: String,
 }
 
-/// `$${` is an escaped `${`.
-fn substitute_text(text: &str, environment: Environment<'_>) -> Result<String, VariableError> {
+/// `$${` is an escaped `${`. `nested`: how many references deep a default may still go.
+fn substitute_text(text: &str, environment: Environment<'_>, nested: usize) -> Result<String, VariableError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -103,7 +106,7 @@ fn substitute_text(text: &str, environment: Environment<'_>) -> Result<String, V
                 help: "write `${VAR}` or `${VAR:-default}`; `$${` is a literal `${`".into(),
             });
         };
-        out.push_str(&lookup_variable(inside, environment)?);
+        out.push_str(&lookup_variable(inside, environment, nested)?);
         rest = after;
     }
     out.push_str(rest);
@@ -124,8 +127,12 @@ fn closing_brace(body: &str) -> Option<usize> {
     None
 }
 
-/// Looks up a variable. The default also replaces an empty value, as in a shell.
-fn lookup_variable(inside: &str, environment: Environment<'_>) -> Result<String, VariableError> {
+/// Looks up a variable. The default also replaces an empty value, as in a shell, and may have variables itself.
+fn lookup_variable(
+    inside: &str,
+    environment: Environment<'_>,
+    nested: usize,
+) -> Result<String, VariableError> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
@@ -148,7 +155,13 @@ fn lookup_variable(inside: &str, environment: Environment<'_>) -> Result<String,
     match (environment(name), default) {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
-        (_, Some(default)) => Ok(default.to_owned()),
+        (_, Some(default)) => match nested.checked_sub(1) {
+            Some(nested) => substitute_text(default, environment, nested),
+            None => Err(VariableError {
+                message: format!("defaults are nested more than {MAX_NESTED} deep"),
+                help: "set one of the variables, or write fewer".into(),
+            }),
+        },
         (None, None) => Err(VariableError {
             message: format!("the variable `{name}` is not set"),
             help: format!("set it, or give a default: `${{{name}:-…}}`"),

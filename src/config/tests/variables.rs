@@ -55,6 +55,10 @@ fn a_default_stands_in_for_what_is_not_set_or_empty() {
     for (written, expected) in [
         ("${NOPE:-shop}", "shop"),
         ("${EMPTY:-shop}", "shop"),
+        ("${NOPE:-${PORT}}", "8081"),
+        ("${NOPE:-a${EMPTY:-${PORT}-}b}", "a8081-b"),
+        ("${PORT:-${NOPE}}", "8081"),
+        ("${NOPE:-$${B}}", "${B}"),
         ("${PORT:-shop}", "8081"),
         ("a-${PORT}-${NOPE:-b}-c", "a-8081-b-c"),
         ("$${PORT", "${PORT"),
