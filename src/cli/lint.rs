@@ -8,26 +8,13 @@ use serde_json::json;
 
 use super::output::{OutputFormat, ReportEntry, Severity, colorize, render, render_errors};
 use super::{USAGE, fail, print};
-use crate::config::{self, Config};
-
-/// The kinds of findings; `advice` are the warnings of `larder check`.
-const NAMES: [&str; 10] = [
-    "advice",
-    "framework-cookie",
-    "never-cached",
-    "no-effect",
-    "s-maxage-forbids-stale",
-    "tag-never-carried",
-    "tag-never-purged",
-    "tag-never-resolves",
-    "unknown-credential",
-    "unverified-claim",
-];
+use crate::config::{self, Config, FindingName};
 
 /// Findings of the kinds in `allowed` are left out.
 pub(super) fn run(path: &Path, allowed: &[String], format: OutputFormat) -> ExitCode {
-    if let Some(unknown) = allowed.iter().find(|name| !NAMES.contains(&name.as_str())) {
-        let names = NAMES.join(", ");
+    let names: Vec<&str> = FindingName::ALL.iter().map(|name| name.as_str()).collect();
+    if let Some(unknown) = allowed.iter().find(|name| !names.contains(&name.as_str())) {
+        let names = names.join(", ");
         return fail(USAGE, format_args!("unknown finding `{unknown}`; expected one of {names}"));
     }
     let findings = match Config::lint_file(path) {

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::finding_name::FindingName;
 use super::masking::mask_message;
 use super::section::Section;
 
@@ -152,7 +153,7 @@ fn push(list: &RefCell<Vec<Diagnostic>>, place: Location, message: String) -> Di
         message: mask_message(message),
         help: None,
         note: None,
-        name: "advice",
+        name: FindingName::Advice.as_str(),
         is_secret: false,
     });
     DiagnosticBuilder(list, diagnostics.len() - 1)
@@ -177,8 +178,8 @@ impl DiagnosticBuilder<'_> {
         self.edit(|diagnostic| diagnostic.is_secret = true)
     }
 
-    pub(super) fn name(self, name: &'static str) -> Self {
-        self.edit(|diagnostic| diagnostic.name = name)
+    pub(super) fn name(self, name: FindingName) -> Self {
+        self.edit(|diagnostic| diagnostic.name = name.as_str())
     }
 
     fn edit(self, change: impl FnOnce(&mut Diagnostic)) -> Self {

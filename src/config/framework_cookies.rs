@@ -4,6 +4,7 @@
 use http::header::COOKIE;
 
 use super::diagnostics::{Diagnostics, Location};
+use super::finding_name::FindingName;
 use super::parsed_route::ParsedRoute;
 use crate::policy::credential::Credential;
 use crate::policy::route::Shared;
@@ -85,7 +86,7 @@ pub(super) fn check(routes: &[ParsedRoute], credentials: &CallerFields, diagnost
                 None => continue,
             },
         };
-        diagnostics.warning(location, message).help(help).name("framework-cookie");
+        diagnostics.warning(location, message).help(help).name(FindingName::FrameworkCookie);
     }
 }
 

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
 use super::fields::Located;
+use super::finding_name::FindingName;
 use super::framework_cookies;
 use super::parsed_route::ParsedRoute;
 use super::path_conventions;
@@ -98,7 +99,7 @@ impl Linter<'_> {
                     format!("`{name}` of `per` is a hop-by-hop field, which the upstream never receives"),
                 )
                 .help("name the field by which the API identifies callers")
-                .name("never-cached");
+                .name(FindingName::NeverCached);
             return;
         }
         let Err(why) = self.classify_sample(route, &[]) else { return };
@@ -116,7 +117,7 @@ impl Linter<'_> {
                 "make them one route, or give this one a path of its own",
             ),
         };
-        self.diagnostics.warning(parsed.path_location, message).help(help).name("never-cached");
+        self.diagnostics.warning(parsed.path_location, message).help(help).name(FindingName::NeverCached);
     }
 
     /// Warns of a field that is in `per` here but not in `credentials`: other routes share responses across its values.
@@ -137,7 +138,7 @@ impl Linter<'_> {
                 )
                 .note(other.path_location, "such as this one")
                 .help(format!("add `{field}` to `credentials`, or write `shared: true` there if its responses are for all"))
-                .name("unknown-credential");
+                .name(FindingName::UnknownCredential);
         }
     }
 
@@ -154,7 +155,7 @@ impl Linter<'_> {
                                     format!("`{{query.{name}}}` has no value here: `query` drops it"),
                                 )
                                 .help(format!("add `{name}` to the route's `query`"))
-                                .name("tag-never-resolves");
+                                .name(FindingName::TagNeverResolves);
                         }
                         continue;
                     }
@@ -176,7 +177,7 @@ impl Linter<'_> {
                             ),
                         )
                         .help("write `per` (or `shared: true`), so that such responses are stored")
-                        .name("tag-never-resolves");
+                        .name(FindingName::TagNeverResolves);
                 }
             }
         }
@@ -196,7 +197,7 @@ impl Linter<'_> {
                         format!("`{{jwt.{claim}}}` is read from a token that is not verified"),
                     )
                     .help("add `callers: NAME` of an entry that verifies tokens")
-                    .name("unverified-claim");
+                    .name(FindingName::UnverifiedClaim);
             }
         }
     }
@@ -218,7 +219,7 @@ impl Linter<'_> {
             self.diagnostics
                 .warning(tag.location, format!("no write and no event purges `{}`", tag.value.as_str()))
                 .help("name it in `purges` of the route that changes it; here `purges: []` excludes the route's own writes")
-                .name("tag-never-purged");
+                .name(FindingName::TagNeverPurged);
         }
     }
 
@@ -234,7 +235,7 @@ impl Linter<'_> {
                 self.diagnostics
                     .warning(purged.location, format!("no route's responses carry `{}`", purged.value.as_str()))
                     .help("add it to `tags` of the routes that it changes; allow this if responses carry it in `Surrogate-Key` or the like")
-                    .name("tag-never-carried");
+                    .name(FindingName::TagNeverCarried);
             }
         }
     }
@@ -249,7 +250,7 @@ impl Linter<'_> {
             self.diagnostics
                 .warning(*location, "`override: [lifetime]` has no lifetime to put in its location")
                 .help("give the route a `ttl`")
-                .name("no-effect");
+                .name(FindingName::NoEffect);
         }
     }
 
@@ -267,7 +268,7 @@ impl Linter<'_> {
                     "`stale_if_error` does not hold for responses with `s-maxage`, which forbids stale ones (RFC 9111 §5.2.2.10)",
                 )
                 .help("add `s-maxage-revalidation` to `override`, or allow this if the API sends no `s-maxage` or means it so")
-                .name("s-maxage-forbids-stale");
+                .name(FindingName::SMaxageForbidsStale);
         }
     }
 
@@ -285,7 +286,7 @@ impl Linter<'_> {
                 format!("`{}` has no effect here: the route's GETs are not cached", names.join("`, `")),
             )
             .help("give the route a `ttl`, or remove these keys")
-            .name("no-effect");
+            .name(FindingName::NoEffect);
     }
 }
 

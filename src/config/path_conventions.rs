@@ -2,6 +2,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::events::ParsedSource;
+use super::finding_name::FindingName;
 use super::parsed_route::ParsedRoute;
 use crate::policy::Route;
 use crate::policy::path::{Segment, is_caller_segment};
@@ -59,7 +60,7 @@ fn check_shared_caller(parsed: &ParsedRoute, routes: &[ParsedRoute], diagnostics
                 format!("`{name}` stands for the caller, and `shared` gives one response to all of them"),
             )
             .help("write `per: authorization` (or `per: cookie.NAME`) in place of `shared`")
-            .name("shared-caller");
+            .name(FindingName::SharedCaller);
     } else if let Some(path) = find_path_of_caller(route, routes) {
         diagnostics
             .warning(
@@ -70,7 +71,7 @@ fn check_shared_caller(parsed: &ParsedRoute, routes: &[ParsedRoute], diagnostics
                 ),
             )
             .help(format!("write a route for `{path}`, with `per: authorization` (or `per: cookie.NAME`), or with `ttl: never`"))
-            .name("shared-caller");
+            .name(FindingName::SharedCaller);
     }
 }
 
@@ -111,7 +112,7 @@ fn check_login(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
                 format!("`{last}` most likely answers for one caller, and is stored for others here"),
             )
             .help("write `ttl: never`, or `ttl: upstream` if the API says what may be stored")
-            .name("stored-login");
+            .name(FindingName::StoredLogin);
     }
 }
 
@@ -133,7 +134,7 @@ fn check_defaults(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
                     format!("`{name}: {word}` is a default: a request without `{name}` is sent on as `{name}={word}`"),
                 )
                 .help(format!("write `{name}: ~` if it has no default; allow this if the API knows the value `{word}`"))
-                .name("default-like-a-type");
+                .name(FindingName::DefaultLikeAType);
         }
     }
 }
@@ -179,7 +180,7 @@ fn check_list_above(
             )
             .note(list.path_location, "the list")
             .help(help)
-            .name("list-not-purged");
+            .name(FindingName::ListNotPurged);
     }
 }
 

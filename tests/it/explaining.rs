@@ -171,7 +171,10 @@ async fn lint_fails_for_a_finding_unless_it_is_allowed_by_its_name() {
     assert_eq!((said, code), (format!("{file}: nothing found, and 1 allowed\n"), Some(0)));
     let (_, code, complaint) = run(&["lint", file, "--allow", "nonsense"]).await;
     assert_eq!(code, Some(2));
-    assert!(complaint.contains("expected one of advice, framework-cookie, never-cached"), "{complaint}");
+    assert!(
+        complaint.contains("expected one of advice, default-like-a-type, framework-cookie"),
+        "{complaint}"
+    );
 }
 
 #[tokio::test]
