@@ -1,5 +1,6 @@
 //! The top level of the file: its keys, and the checks that need several of them.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -299,6 +300,18 @@ fn with_claims(mut callers: Vec<CallerSettings>, routes: &[Arc<Route>]) -> Vec<C
     callers
 }
 
+/// Whether connections to `authority` reach a listener on this machine.
+fn is_same_place(listen: &SocketAddr, authority: &str) -> bool {
+    let Some((host, port)) = authority.rsplit_once(':') else { return false };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let own = listen.ip();
+    let is_host = match address {
+        Ok(address) => address == own || own.is_unspecified() && address.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost") && (own.is_loopback() || own.is_unspecified()),
+    };
+    is_host && port.parse() == Ok(listen.port())
+}
+
 /// Checks the addresses of the listeners against each other, the upstream and the trusted proxies.
 fn check_addresses(read: &RootFields, fields: &Fields<'_>, diagnostics: &Diagnostics) {
     let Some(listeners) = &read.listen else { return };
@@ -327,7 +340,7 @@ fn check_addresses(read: &RootFields, fields: &Fields<'_>, diagnostics: &Diagnos
     let mut upstreams = read.upstream.iter().flat_map(|upstream| &upstream.addresses);
     let is_own = |upstream: &UpstreamAddress| {
         listen.iter().any(|address| match (address, upstream) {
-            (Listen::Tcp(one), UpstreamAddress::Http { authority }) => one.to_string() == *authority,
+            (Listen::Tcp(one), UpstreamAddress::Http { authority }) => is_same_place(one, authority),
             (Listen::Unix(one), UpstreamAddress::Unix(other)) => one == other,
             _ => false,
         })

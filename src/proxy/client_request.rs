@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{EXPECT, FORWARDED, UPGRADE};
+use http::header::{EXPECT, FORWARDED, UPGRADE, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::BodyExt as _;
@@ -169,6 +169,9 @@ impl ClientHead {
             return Err(ProxyError::TargetTooLong);
         }
         let names = unambiguous_names(&mut parts, config.underscores)?;
+        if names.may_hold(&VIA) && forwarding::is_loop(&parts.headers) {
+            return Err(ProxyError::Loop);
+        }
         // Internal requests are trusted: their fields come from the configuration or from trusted requests.
         let trusted = refresh.is_some()
             || peer.is_some_and(|peer| config.trusted_proxies.iter().any(|net| net.contains(&peer)));

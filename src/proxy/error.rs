@@ -16,6 +16,9 @@ pub(crate) enum ProxyError {
     TargetTooLong,
     #[error("the request has too many header fields")]
     TooManyFields,
+    /// RFC 5842 §7.2.
+    #[error("request loop: the request has come through larder too often; the upstream leads back to it")]
+    Loop,
     #[error("larder does not tunnel: CONNECT is refused")]
     Connect,
     #[error("{0}")]
@@ -71,6 +74,7 @@ impl ProxyError {
             ProxyError::BadRequest(_) | ProxyError::Purge(_) => StatusCode::BAD_REQUEST,
             ProxyError::TargetTooLong => StatusCode::URI_TOO_LONG,
             ProxyError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ProxyError::Loop => StatusCode::LOOP_DETECTED,
             ProxyError::OverRate | ProxyError::NoTurn(NoTurn::OfAddress(_)) => StatusCode::TOO_MANY_REQUESTS,
             ProxyError::Connect => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::OperatorAnonymous => StatusCode::UNAUTHORIZED,

@@ -227,6 +227,15 @@ pub(super) fn keep_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(UPGRADE, protocol.clone());
 }
 
+/// A request that came through larder as often, by its `Via`, is in a loop.
+const MAX_PASSES: usize = 8;
+
+/// Whether the request has come through larder too often (RFC 9110 §7.6.3).
+pub(super) fn is_loop(headers: &HeaderMap) -> bool {
+    let members = headers.get_all(VIA).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    members.filter(|member| member.trim_ascii().ends_with(b" larder")).count() >= MAX_PASSES
+}
+
 /// RFC 9110 §7.6.3.
 fn add_via(headers: &mut HeaderMap, version: Version) {
     let received = match version {
@@ -240,6 +249,16 @@ fn add_via(headers: &mut HeaderMap, version: Version) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_that_came_through_larder_too_often_is_in_a_loop() {
+        let mut headers = headers(&[("via", "1.1 larder, 2.0 larder"), ("via", "1.1 proxy, 1.1 larders")]);
+        for _ in 2..MAX_PASSES {
+            assert!(!is_loop(&headers));
+            add_via(&mut headers, Version::HTTP_11);
+        }
+        assert!(is_loop(&headers));
+    }
 
     #[test]
     fn a_client_is_read_with_port_and_brackets() {

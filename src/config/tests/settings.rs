@@ -82,8 +82,20 @@ fn listeners_are_one_or_many() {
         ("listen: [127.0.0.1:1, 127.0.0.1:1]", "the same address occurs twice"),
         ("listen: 127.0.0.1:9090\nadmin: {listen: 127.0.0.1:9090}", "the same address as `listen`"),
         ("listen: 127.0.0.1:3000", "the upstream is larder itself"),
+        ("listen: 0.0.0.0:3000", "the upstream is larder itself"),
     ] {
         check_wrong(more, &[help]);
+    }
+    for (listen, upstream) in [
+        ("127.0.0.1:3000", "localhost:3000"),
+        ("'[::1]:3000'", "LOCALHOST:3000"),
+        ("'[::]:3000'", "[::1]:3000"),
+    ] {
+        let found = super::wrong(&format!("upstream: http://{upstream}\nlisten: {listen}\n"));
+        assert!(found[0].contains("the upstream is larder itself"), "{found:?}");
+    }
+    for listen in ["'[::1]:3000'", "0.0.0.0:3001", "192.0.2.1:3000"] {
+        right(&format!("listen: {listen}"));
     }
 }
 
