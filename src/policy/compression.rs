@@ -22,12 +22,13 @@ const NO_RANGES: HeaderValue = HeaderValue::from_static("none");
 const MIN_LENGTH: u64 = 512;
 
 /// Fields that hold a hash of the content as it is sent (RFC 9530 and before), or may sign it (RFC 9421).
-pub(super) const DIGESTS: [HeaderName; 5] = [
+pub(super) const DIGESTS: [HeaderName; 6] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),
     HeaderName::from_static("content-md5"),
     HeaderName::from_static("signature-input"),
+    HeaderName::from_static("signature"),
 ];
 
 /// The coding that responses to `request` get: of those that it likes best, the route's first.
@@ -240,6 +241,7 @@ mod tests {
             (&[gzip], &[JSON, no_transform]),
             (&[gzip], &[JSON, ("signature-input", "sig=()")]),
             (&[gzip], &[JSON, ("trailer", "x-time, Content-Digest")]),
+            (&[gzip], &[JSON, ("trailer", "Signature")]),
         ] {
             let (is_compressed, headers) = compressed(request, response);
             assert!(!is_compressed && headers == fields(response), "{request:?} {response:?}");
