@@ -41,7 +41,10 @@ pub(super) fn run(args: &RedisStatsArgs, config_path: &Path) -> ExitCode {
     let counted = block_on(async {
         let counted = count_keys(redis, namespace, args.limit).await;
         let rights = "its user needs `+scan +strlen` besides those of docs/redis.md";
-        counted.map_err(|error| io::Error::other(format!("Redis: {error}\n{rights}")))
+        counted.map_err(|error| {
+            let error = format!("Redis: {error}");
+            io::Error::other(if error.contains("NOPERM") { format!("{error}\n{rights}") } else { error })
+        })
     });
     match counted {
         Ok(census) if args.json => print_result(&format!("{:#}\n", to_json(&census, namespace))),

@@ -31,7 +31,13 @@ const FORMS: &str = "write `all`, a list of names `[page, limit]`, names with de
 fn read(node: &YamlNode, diagnostics: &Diagnostics) -> Option<QueryRule> {
     match &node.value {
         Value::List(_) => {
-            let names = distinct(list(node, "[page, limit]", diagnostics, name)?, diagnostics)?;
+            let names = list(node, "[page, limit]", diagnostics, name)?;
+            for Located { value, location } in names.iter().filter(|name| name.value.contains('*')) {
+                diagnostics
+                    .warning(*location, format!("`{value}` is one parameter: `*` stands for itself here"))
+                    .help("write out the names, or leave parameters out by `{ignore: [\"utm_*\"]}`");
+            }
+            let names = distinct(names, diagnostics)?;
             Some(QueryRule::Only(names.into_iter().map(|name| (name, None)).collect()))
         }
         Value::Mapping(entries) => mapping(entries, diagnostics),

@@ -247,9 +247,7 @@ fn refuse_same_paths(routes: &[ParsedRoute], diagnostics: &Diagnostics) {
                 diagnostics
                     .error(parsed.path_location, format!("`{two}` matches the same paths as `{one}`"))
                     .note(first.path_location, "the first one")
-                    .help(
-                        "make them one route; names of parameters, case and slashes don't distinguish routes",
-                    );
+                    .help("make them one route; names of parameters don't distinguish routes");
             }
         }
     }

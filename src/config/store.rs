@@ -96,7 +96,7 @@ const SEALING_KEYS: Reader<Vec<SealingKey>> =
         let keys =
             list(node, "[{id: a, secret: \"${LARDER_REDIS_KEY}\"}]", diagnostics, SealingKey::from_node)?;
         let is_repeated = |(at, key): (usize, &SealingKey)| keys[..at].iter().any(|other| other.id == key.id);
-        if keys.is_empty() {
+        if node.is_empty_list() {
             diagnostics
                 .error(node.location, "`keys` is empty")
                 .help("leave `encrypt` and `sign` out to store plain responses");

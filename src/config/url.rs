@@ -63,9 +63,10 @@ fn upstream_address(text: &str) -> Result<UpstreamAddress, FieldError> {
         return wrong("the upstream's URL has a user name or password, which larder does not send");
     }
     if uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
+        let part = if uri.path() == "/" { "query" } else { "path" };
         return Err((
-            "the upstream's URL has a path".into(),
-            "requests keep the client's path: write scheme, host and port only".into(),
+            format!("the upstream's URL has a {part}"),
+            format!("requests keep the client's {part}: write scheme, host and port only"),
         ));
     }
     let authority = authority(host.as_str())?;

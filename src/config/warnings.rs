@@ -9,12 +9,14 @@ use super::expect::warn_of_http2;
 use super::parsed_route::ParsedRoute;
 use super::store::StoreSettings;
 use super::suggest::nearest;
+use crate::policy::path::Segment;
 use crate::policy::route::Shared;
 
 pub(super) fn add_warnings(routes: &[ParsedRoute], diagnostics: &Diagnostics) {
     let tags = routes.iter().flat_map(|parsed| &parsed.route.tags);
     let known: BTreeSet<String> = tags.map(|tag| tag.shape()).collect();
     for parsed in routes {
+        warn_literal_star(parsed, diagnostics);
         warn_private_shared(parsed, diagnostics);
         warn_caller_tag_on_shared_route(parsed, diagnostics);
         warn_unknown_tags(parsed, &known, diagnostics);
@@ -47,6 +49,17 @@ pub(super) fn warn_of_networks(trusted: &[IpNet], location: Location, diagnostic
         diagnostics
             .warning(location, "every client may say by `X-Forwarded-For` and the like who it is")
             .help("name the addresses of the proxies in front of larder");
+    }
+}
+
+/// Warns of a path that most likely is meant as a pattern of another tool: `/a/.*`.
+fn warn_literal_star(parsed: &ParsedRoute, diagnostics: &Diagnostics) {
+    let is_star = |segment: &Segment| matches!(segment, Segment::Literal(text) if text.contains('*'));
+    if let Some(at) = parsed.route.path.segments().iter().position(is_star) {
+        let before = parsed.route.path.as_str().split('/').take(at + 1).collect::<Vec<_>>().join("/");
+        diagnostics.warning(parsed.path_location, "`*` stands for itself in a path").help(format!(
+            "write `{before}/{{name}}` for any one segment, `{before}/{{*rest}}` for all below"
+        ));
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) fn locate_syntax_error(
     let rest = line.chars().skip(column.saturating_sub(1)).collect::<String>();
     let is_alias = rest.trim_start().starts_with('*')
         || ["anchor", "alias"].iter().any(|word| message.contains(word)) && line.contains('*');
+    let is_alias = is_alias && !message.contains("exceeds a limit");
     let known = [
         ("tabs disallowed", "indent with spaces; YAML does not allow tabs there"),
         ("may not precede any of", "put text with braces in quotes: `\"course:{id}\"`"),

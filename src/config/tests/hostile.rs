@@ -93,6 +93,7 @@ fn aliases_of_aliases_end_in_an_error() {
     }
     let found = wrong(&text);
     assert!(found.len() == 1 && found[0].contains("the file exceeds a limit"), "{found:?}");
+    assert!(!found[0].contains("in quotes"), "{found:?}");
 }
 
 #[test]

@@ -272,6 +272,8 @@ fn what_is_mostly_a_mistake_is_a_warning() {
             "[{path: '/a/{id}', tags: ['course:{id}']}, {path: '/b/{x}', purges: ['cuorse:{x}']}]",
             "did you mean `course:{…}`?",
         ),
+        ("[{path: /a/.*, ttl: 1s}]", "`*` stands for itself in a path"),
+        ("[{path: /a, ttl: 1s, query: ['utm_*']}]", "`utm_*` is one parameter"),
     ] {
         let warnings = right(&format!("routes: {routes}")).warnings;
         assert!(matches!(warnings.as_slice(), [warning] if warning.contains(part)), "{routes}: {warnings:?}");

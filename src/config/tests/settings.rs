@@ -150,7 +150,7 @@ fn an_upstream_that_can_t_be_reached_is_refused() {
         ("localhost:3000/", "write `http://localhost:3000`"),
         ("$API", "write `${API}`"),
         ("http://api/v1", "requests keep the client's path"),
-        ("http://api?x=1", "has a path"),
+        ("http://api?x=1", "has a query"),
         ("ftp://api", "not ftp"),
         ("http://user@api", "user name or password"),
         ("http://", "is not a URL"),
@@ -364,4 +364,11 @@ fn sizes_and_networks_that_can_not_be_meant_are_warnings() {
             assert!(warning.contains(part), "{more}: {warning}");
         }
     }
+}
+
+#[test]
+fn a_wrong_key_is_not_also_a_missing_one() {
+    let store = |keys: &str| format!("store: {{redis: 'redis://h', encrypt: {{keys: {keys}}}}}");
+    check_wrong(&store("[{id: a, secret: short}]"), &["shorter than 32"]);
+    check_wrong(&store("[]"), &["`keys` is empty"]);
 }
