@@ -197,6 +197,8 @@ pub(crate) fn client_network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::Account::{CutWrites, PurgeTargets, UnsentBytes};
     use super::*;
 
@@ -206,6 +208,16 @@ mod tests {
 
     fn moment_at(seconds: u64) -> Moment {
         Moment::from_nanos(1 + seconds * 1_000_000_000)
+    }
+
+    /// A table in which no two of these senders, and none of so many addresses, share a slot.
+    fn without_collisions(senders: &[Sender], addresses: usize) -> SenderBudgets {
+        let has_none = |budgets: &SenderBudgets| {
+            let owners = senders.iter().flat_map(|sender| budgets.owners(*sender, PurgeTargets, 1));
+            let slots: HashSet<_> = owners.map(|(slot, _)| std::ptr::from_ref(slot)).collect();
+            slots.len() == senders.len() + addresses
+        };
+        std::iter::repeat_with(SenderBudgets::default).find(has_none).expect("a seed")
     }
 
     #[test]
@@ -236,8 +248,12 @@ mod tests {
 
     #[test]
     fn callers_of_one_address_have_their_own_and_ten_together() {
-        let budgets = SenderBudgets::default();
         let caller = |credential| Sender { credential: Some(credential), ..anonymous("192.0.2.1") };
+        let elsewhere = Sender { network: anonymous("192.0.2.9").network, credential: Some(1) };
+        let all =
+            (1..=CREDENTIALS_PER_ADDRESS).chain([99]).map(caller).chain([elsewhere, anonymous("192.0.2.1")]);
+        // Two addresses have a budget for all of their credentials, too.
+        let budgets = without_collisions(&all.collect::<Vec<_>>(), 2);
         for credential in 1..=CREDENTIALS_PER_ADDRESS {
             assert!(budgets.charge(caller(credential), (PurgeTargets, 60), 60, moment_at(0)), "{credential}");
         }
@@ -245,7 +261,6 @@ mod tests {
             !budgets.charge(caller(99), (PurgeTargets, 1), 60, moment_at(0)),
             "an invented credential brings no more"
         );
-        let elsewhere = Sender { network: anonymous("192.0.2.9").network, credential: Some(1) };
         assert!(
             budgets.charge(elsewhere, (PurgeTargets, 60), 60, moment_at(0)),
             "many clients may send one public value"
