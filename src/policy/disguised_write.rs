@@ -1,11 +1,12 @@
 //! Finds writes among the POSTs by which a route is read: GraphQL mutations, JSON-RPC calls, and forms that stand for another
-//! method. Frameworks read such members of the URL's query, too. A POST that can't be told from a write counts as one: a write that the store answered would be lost.
+//! method. Frameworks read such members of the URL's query, too. A POST that can't be told from a write counts as one: a write
+//! that the store answered would be lost.
 
 use std::borrow::Cow;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::content::{Content, parse_unambiguous_json};
 use super::methods::is_safe;
@@ -109,16 +110,16 @@ fn find_form(headers: &HeaderMap) -> Form {
 
 /// A request, or a batch of such.
 fn json_may_write(value: &Value, in_query: &Members<'_>) -> bool {
-    let requests = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let mut objects = requests.iter().filter_map(Value::as_object).peekable();
-    // Members of the query beside a content that has none.
-    if objects.peek().is_none() {
-        return in_query.may_write();
+    match value {
+        Value::Object(request) => in_query.clone().with(Members::from_object(request)).may_write(),
+        // To which of the requests the query belongs is not known.
+        Value::Array(_) if in_query.names_operation() => true,
+        Value::Array(requests) => {
+            let mut objects = requests.iter().filter_map(Value::as_object);
+            objects.any(|request| Members::from_object(request).may_write())
+        }
+        _ => in_query.may_write(),
     }
-    objects.any(|request| {
-        let members = request.iter().map(|(name, value)| (name.to_ascii_lowercase(), Cow::Borrowed(value)));
-        in_query.clone().with(Members(members.collect())).may_write()
-    })
 }
 
 /// The members of an object or the fields of a form. Names are in lower case: some APIs read them in any.
@@ -132,6 +133,10 @@ impl<'v> Members<'v> {
         Self(fields.collect())
     }
 
+    fn from_object(object: &'v Map<String, Value>) -> Self {
+        Self(object.iter().map(|(name, value)| (name.to_ascii_lowercase(), Cow::Borrowed(value))).collect())
+    }
+
     fn with(mut self, others: Members<'v>) -> Self {
         self.0.extend(others.0);
         self
@@ -143,6 +148,13 @@ impl<'v> Members<'v> {
 
     fn has(&self, name: &str) -> bool {
         self.find(name).any(|value| !value.is_null())
+    }
+
+    /// Whether any member is one that [`Self::may_write`] reads.
+    fn names_operation(&self) -> bool {
+        let others = ["jsonrpc", "method", "params", "query", "extensions"];
+        let mut known = others.iter().chain(&PERSISTED_MEMBERS).chain(&METHOD_PARAMETERS);
+        known.any(|name| self.find(name).next().is_some())
     }
 
     fn may_write(&self) -> bool {
@@ -254,6 +266,8 @@ mod tests {
             (&json, "extensions=%7B%22persistedQuery%22:%7B%7D%7D", "{}", true),
             (&json, "documentId=7", r#"{"a": 1}"#, true),
             (&json, "jsonrpc=2.0", "[]", true),
+            (&json, "query=knots", "[{}, {}]", true),
+            (&json, "page=2", "[{}, {}]", false),
             (&json, "method=get", r#"{"params": []}"#, true),
             (&other, "method=get&params=%5B%5D", "<a/>", true),
             (&json, "query=%7Ba%7D", r#"{"variables": {}}"#, false),
