@@ -319,6 +319,9 @@ const NOBODYS_IDS: &[&str] = &[
     "vercel",
 ];
 
+/// Fields that platforms and agents add to every request alike.
+const NOBODYS: &[&str] = &["rndr-id", "x-newrelic-id", "x-site-deployment-id"];
+
 /// Found in the names of fields that say on whose behalf, or in which part of an API, a caller asks.
 const SELECTOR_PARTS: &[&str] = &[
     "access-level",
@@ -409,7 +412,7 @@ pub(crate) fn is_selector(name: &HeaderName) -> bool {
 }
 
 fn looks_like_credential(name: &str) -> bool {
-    SELECTORS.contains(&name) || contains(name, PARTS, WORDS) || has_id(name)
+    !NOBODYS.contains(&name) && (SELECTORS.contains(&name) || contains(name, PARTS, WORDS) || has_id(name))
 }
 
 /// Whether the name says that its value is an id: of whom is not known, unless it tells a request from the next.

@@ -197,6 +197,8 @@ fn usual_fields_identify_nobody() {
         "X-FAPI-Interaction-Id",
         "X-Amz-Cf-Id",
         "X-Idle",
+        "X-SITE-DEPLOYMENT-ID",
+        "X-NewRelic-ID",
     ] {
         assert!(!fields.identify(&name(text)), "{text}");
     }
