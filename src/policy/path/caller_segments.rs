@@ -2,7 +2,7 @@
 
 use super::{AffixedParameter, PathTemplate, Segment};
 
-/// Names of segments that stand for the caller, in lower case and without `_` and `-`.
+/// Names of segments that stand for the caller, in lower case, and letters and digits alone.
 const CALLER_SEGMENTS: [&str; 22] = [
     "account",
     "authenticated",

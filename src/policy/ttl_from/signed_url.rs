@@ -104,8 +104,9 @@ fn parse_url_end(
     }
     ends.push(parameters.time("_upt", parse_upyun_time)?);
     if SHORT_SIGNATURE_NAMES.iter().any(|name| parameters.has(name)) {
-        let end = parameters.value("e")?.and_then(parse_number).filter(|end| *end >= MIN_SHORT_END);
-        ends.push(end.map(super::time_from_number));
+        // Short names mean other things, too: what is no time does not make the end unreadable.
+        let times = parameters.values("e").filter_map(parse_number).filter(|end| *end >= MIN_SHORT_END);
+        ends.extend(times.map(|time| Some(super::time_from_number(time))));
     }
     for name in ["q-sign-time", "q-key-time"] {
         ends.push(parameters.time(name, parse_span_end)?);
@@ -158,9 +159,13 @@ fn parse_path_end(path: &str) -> Result<Option<Timestamp>, UnreadableEnd> {
 impl Parameters {
     /// A value that occurs once.
     fn value(&self, name: &str) -> Result<Option<&str>, UnreadableEnd> {
-        let mut values = self.0.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        let mut values = self.values(name);
         let value = values.next();
         if values.next().is_some() { Err(UnreadableEnd) } else { Ok(value) }
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     fn has(&self, name: &str) -> bool {

@@ -148,6 +148,7 @@ fn text_without_a_signature_has_no_end() {
         "https://a/b?size=2&page=1",
         "/a?se=2026-11-29",
         "/a?t=dark&e=5",
+        "/a?t=dark&e=a&e=b",
         "/a?st=open&e=soon",
         "/a?e=1795952400",
         "? a &Expires=1",
