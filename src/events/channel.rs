@@ -15,8 +15,10 @@ use crate::store::sources::SourceUpdate;
 use crate::store::{ChannelEvent, ChannelMessage};
 use crate::tasks::spawn;
 
-/// Delay before reconnecting.
+/// Delay before reconnecting. It doubles while the server takes no subscription.
 const RECONNECT_DELAY: Duration = Duration::from_millis(250);
+
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
 /// Maximum number of unprocessed messages; more end the connection.
 const MAX_BUFFERED_MESSAGES: usize = 10_000;
@@ -57,7 +59,10 @@ pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<b
         process_messages(source, heard_now, &mut coverage).await;
         coverage = match coverage {
             Coverage::Unknown(since) => cover_gap(source, since).await,
-            Coverage::Complete(Some(reported)) if reported.elapsed() >= REPORT_INTERVAL => {
+            // What waits here is not purged yet, and another replica would trust that it is.
+            Coverage::Complete(Some(reported))
+                if reported.elapsed() >= REPORT_INTERVAL && heard.is_empty() =>
+            {
                 report(source, LISTENER_LEASE).await;
                 Coverage::Complete(Some(Instant::now()))
             }
@@ -70,17 +75,22 @@ pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<b
 
 /// Subscribes until the receiver is dropped, again and again.
 fn listen(feed: Feed) -> Receiver<ChannelEvent> {
-    let (tell, heard) = mpsc::channel(MAX_BUFFERED_MESSAGES);
+    let (sender, events) = mpsc::channel(MAX_BUFFERED_MESSAGES);
     spawn(async move {
+        let mut delay = RECONNECT_DELAY;
         loop {
-            let Err(reason) = feed.run_subscription(&tell).await;
-            if tell.send(ChannelEvent::Disconnected(reason)).await.is_err() {
+            let began = Instant::now();
+            let Err(reason) = feed.run_subscription(&sender).await;
+            if sender.send(ChannelEvent::Disconnected(reason)).await.is_err() {
                 return;
             }
-            sleep(RECONNECT_DELAY).await;
+            // A server that is full or refuses the password is not asked all the time.
+            let lasted = began.elapsed() > MAX_RECONNECT_DELAY;
+            delay = if lasted { RECONNECT_DELAY } else { MAX_RECONNECT_DELAY.min(delay * 2) };
+            sleep(delay).await;
         }
     });
-    heard
+    events
 }
 
 /// Receives the next messages in one batch.
@@ -138,8 +148,8 @@ async fn process_messages(source: &SourceConsumer, heard: Vec<ChannelEvent>, cov
             ChannelEvent::Message(ChannelMessage { channel, content }) => {
                 let channel = String::from_utf8_lossy(&channel);
                 // A pattern may include it. Its messages say nothing, and each purge sends one.
-                let is_of_redis = matches!(source.settings.kind, EventKind::PubSub { .. });
-                if is_of_redis && namespace_of_wake_channel(&channel).is_some() {
+                let is_pubsub = matches!(source.settings.kind, EventKind::PubSub { .. });
+                if is_pubsub && namespace_of_wake_channel(&channel).is_some() {
                     continue;
                 }
                 let content = Content::parse_event(&content, MAX_EVENT_BYTES).ok();

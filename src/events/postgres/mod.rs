@@ -18,7 +18,7 @@ use crate::store::{ChannelEvent, ChannelMessage};
 use session::{PostgresConnector, PostgresSession};
 
 /// For connecting, for a query, and for a notification to arrive.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Between queries on a quiet connection, which would not notice that it is dead otherwise.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ impl PostgresListener {
             while session.next_notification().await?.channel() != probe {}
             Ok(())
         };
-        timeout(TIMEOUT, arrives).await.unwrap_or_else(|_| Err(failure::NOT_DELIVERED.to_owned()))
+        timeout(SERVER_TIMEOUT, arrives).await.unwrap_or_else(|_| Err(failure::NOT_DELIVERED.to_owned()))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notification};
 use tokio_rustls::TlsConnector;
 
-use super::TIMEOUT;
+use super::SERVER_TIMEOUT;
 use super::failure::{NO_TLS, TOO_LATE, explain, explain_io};
 use crate::config::{PostgresServer, PostgresSettings};
 use crate::store::{LoginSource, build_tls};
@@ -51,7 +51,7 @@ impl PostgresConnector {
     /// # Errors
     /// The reason why there is no connection.
     pub(super) async fn connect(&self) -> Result<PostgresSession, String> {
-        timeout(TIMEOUT, self.connect_and_log_in()).await.unwrap_or_else(|_| Err(TOO_LATE.to_owned()))
+        timeout(SERVER_TIMEOUT, self.connect_and_log_in()).await.unwrap_or_else(|_| Err(TOO_LATE.to_owned()))
     }
 
     async fn connect_and_log_in(&self) -> Result<PostgresSession, String> {
@@ -140,7 +140,7 @@ impl PostgresSession {
                 }
             }
         };
-        timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| Err(TOO_LATE.to_owned()))?;
+        timeout(SERVER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(TOO_LATE.to_owned()))?;
         Ok(notifications)
     }
 
