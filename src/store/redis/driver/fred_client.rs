@@ -89,7 +89,14 @@ impl Renewal {
                 replied.map_err(|error| to_redis_error(&error))
             }
         };
-        self.credentials.keep_logged_in(&self.server, log_in).await;
+        let mut connects = client.reconnect_rx();
+        loop {
+            tokio::select! {
+                () = self.credentials.keep_logged_in(&self.server, &log_in) => {}
+                // A new connection has logged in: the failures of the former one are forgotten with it.
+                Ok(_) | Err(RecvError::Lagged(_)) = connects.recv() => {}
+            }
+        }
     }
 }
 
