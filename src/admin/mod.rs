@@ -421,9 +421,9 @@ impl AdminState {
     }
 
     async fn sizes(&self, query: Option<&str>) -> Result<AdminResponse, AdminError> {
-        let SizesQuery { limit, by, is_of_all } = sizes::parse_query(query)?;
+        let SizesQuery { limit, by, covers_all_replicas } = sizes::parse_query(query)?;
         let failed = || AdminError::new(StatusCode::INTERNAL_SERVER_ERROR, "counting failed", "see the log");
-        if !is_of_all {
+        if !covers_all_replicas {
             return Ok(json(StatusCode::OK, &self.measure_sizes(limit, by).await.ok_or_else(failed)?));
         }
         let reports = self.reports_of_replicas().await?;

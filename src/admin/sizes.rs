@@ -29,7 +29,7 @@ pub(super) struct SizesQuery {
     pub limit: usize,
     pub by: SortBy,
     /// The most used paths of all replicas, and nothing else.
-    pub is_of_all: bool,
+    pub covers_all_replicas: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) struct SizeEntry {
 }
 
 pub(super) fn parse_query(query: Option<&str>) -> Result<SizesQuery, AdminError> {
-    let (mut limit, mut by, mut is_of_all) = (DEFAULT_LIMIT, SortBy::Bytes, false);
+    let (mut limit, mut by, mut covers_all_replicas) = (DEFAULT_LIMIT, SortBy::Bytes, false);
     for (name, value) in query_pairs(query)? {
         let wrong = || AdminError::bad_request(format!("invalid parameter `{name}={value}`"), QUERY_USAGE);
         match (name.as_str(), value.as_str()) {
@@ -75,15 +75,15 @@ pub(super) fn parse_query(query: Option<&str>) -> Result<SizesQuery, AdminError>
             ("by", "bytes") => by = SortBy::Bytes,
             ("by", "responses") => by = SortBy::Responses,
             ("by", "uses") => by = SortBy::Uses,
-            ("scope", "all") => is_of_all = true,
-            ("scope", "replica") => is_of_all = false,
+            ("scope", "all") => covers_all_replicas = true,
+            ("scope", "replica") => covers_all_replicas = false,
             _ => return Err(wrong()),
         }
     }
-    if is_of_all && by != SortBy::Uses {
+    if covers_all_replicas && by != SortBy::Uses {
         return Err(AdminError::bad_request("`scope=all` lists paths by uses alone", QUERY_USAGE));
     }
-    Ok(SizesQuery { limit, by, is_of_all })
+    Ok(SizesQuery { limit, by, covers_all_replicas })
 }
 
 impl Sizes {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_query_says_how_many_and_by_what() {
-        let query = |limit, by, is_of_all| SizesQuery { limit, by, is_of_all };
+        let query = |limit, by, covers_all_replicas| SizesQuery { limit, by, covers_all_replicas };
         assert_eq!(parse_query(None).unwrap(), query(20, SortBy::Bytes, false));
         assert_eq!(parse_query(Some("by=uses&limit=3")).unwrap(), query(3, SortBy::Uses, false));
         assert_eq!(parse_query(Some("scope=all&by=uses")).unwrap(), query(20, SortBy::Uses, true));

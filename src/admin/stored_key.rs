@@ -14,26 +14,35 @@ const KEY_USAGE: &str = "write the key of a response, as `larder:r5:` and 64 dig
 
 /// Describes the entry under `key`, wherever it is.
 pub(super) async fn describe_key(state: &AdminState, key: &str) -> Result<AdminResponse, AdminError> {
-    let wrong = || AdminError::bad_request(format!("`{key}` is not the key of a response"), KEY_USAGE);
-    let cache_key = parse_key(key).ok_or_else(wrong)?;
+    let namespace = &state.config.store.namespace;
+    let wrong = || {
+        let what = format!("`{key}` is not the key of a response in the namespace `{namespace}`");
+        AdminError::bad_request(what, KEY_USAGE)
+    };
+    let cache_key = parse_key(key, namespace).ok_or_else(wrong)?;
     let entry = state.store.inspect(&cache_key).await.ok_or_else(|| {
-        let fix =
-            "it has expired, is of another namespace, or can't be read: `/readyz` says whether Redis can";
+        let fix = "it has expired, or can't be read: `/readyz` says whether Redis can";
         AdminError::new(StatusCode::NOT_FOUND, "nothing is stored under the key", fix)
     })?;
-    let told = match &entry.stored {
+    let description = match &entry.stored {
         StoredEntry::Response(response) => describe_response(state, response, &entry),
         StoredEntry::Variants(_) => {
             json!({"kind": "variants", "tier": entry.tier.as_str(), "route": null, "path": null})
         }
     };
-    Ok(json(StatusCode::OK, &told))
+    Ok(json(StatusCode::OK, &description))
 }
 
-/// The digits at the end: of `larder:r5:…`, of `larder:lease:{larder:r5:…}`, or alone.
-fn parse_key(name: &str) -> Option<CacheKey> {
-    let name = name.strip_suffix('}').unwrap_or(name);
-    CacheKey::from_digits(name.rsplit(':').next()?)
+/// The digits at the end: of `larder:r5:…`, of `larder:lease:{larder:r5:…}`, or alone. `None` if it is of another namespace.
+fn parse_key(name: &str, namespace: &str) -> Option<CacheKey> {
+    let digits = match name.strip_suffix('}').unwrap_or(name).rsplit_once(':') {
+        None => name,
+        Some((start, digits)) => {
+            start.strip_prefix(namespace)?.strip_prefix(':')?;
+            digits
+        }
+    };
+    CacheKey::from_digits(digits)
 }
 
 fn describe_response(state: &AdminState, response: &StoredResponse, entry: &InspectedEntry) -> Value {
@@ -68,10 +77,11 @@ mod tests {
         let digits = "a0".repeat(32);
         let lease = format!("shop:lease:{{shop:r5:{digits}}}");
         for name in [&digits, &format!("shop:r5:{digits}"), &lease] {
-            assert_eq!(parse_key(name), Some(CacheKey([0xa0; 32])), "{name}");
+            assert_eq!(parse_key(name, "shop"), Some(CacheKey([0xa0; 32])), "{name}");
         }
-        for name in ["", "shop:r5:", "{shop}:index", "shop:r5:a0"] {
-            assert_eq!(parse_key(name), None, "{name}");
+        let of_another = format!("shop2:r5:{digits}");
+        for name in ["", "shop:r5:", "{shop}:index", "shop:r5:a0", &of_another] {
+            assert_eq!(parse_key(name, "shop"), None, "{name}");
         }
     }
 }
