@@ -301,12 +301,15 @@ fn with_claims(mut callers: Vec<CallerSettings>, routes: &[Arc<Route>]) -> Vec<C
 }
 
 /// Whether connections to `authority` reach a listener on this machine.
-fn is_same_place(listen: &SocketAddr, authority: &str) -> bool {
+fn is_own_listener(listen: &SocketAddr, authority: &str) -> bool {
     let Some((host, port)) = authority.rsplit_once(':') else { return false };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let own = listen.ip();
     let is_host = match address {
-        Ok(address) => address == own || own.is_unspecified() && address.is_loopback(),
+        Ok(address) if own.is_unspecified() => {
+            address == own || address.is_loopback() && (own.is_ipv6() || address.is_ipv4())
+        }
+        Ok(address) => address == own,
         Err(_) => host.eq_ignore_ascii_case("localhost") && (own.is_loopback() || own.is_unspecified()),
     };
     is_host && port.parse() == Ok(listen.port())
@@ -340,7 +343,7 @@ fn check_addresses(read: &RootFields, fields: &Fields<'_>, diagnostics: &Diagnos
     let mut upstreams = read.upstream.iter().flat_map(|upstream| &upstream.addresses);
     let is_own = |upstream: &UpstreamAddress| {
         listen.iter().any(|address| match (address, upstream) {
-            (Listen::Tcp(one), UpstreamAddress::Http { authority }) => is_same_place(one, authority),
+            (Listen::Tcp(one), UpstreamAddress::Http { authority }) => is_own_listener(one, authority),
             (Listen::Unix(one), UpstreamAddress::Unix(other)) => one == other,
             _ => false,
         })

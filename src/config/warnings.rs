@@ -39,8 +39,10 @@ pub(super) fn warn_of_sizes(store: &StoreSettings, routes: &[ParsedRoute], diagn
 
 /// Warns of routes that are to forward expectations over HTTP/2.
 pub(super) fn warn_of_expectations(routes: &[ParsedRoute], diagnostics: &Diagnostics) {
-    let given = routes.iter().filter_map(|parsed| parsed.own.forwards_expect.as_ref());
-    given.filter(|forwards| forwards.value).for_each(|it| warn_of_http2(it.location, diagnostics));
+    for parsed in routes.iter().filter(|parsed| parsed.route.forwards_expect == Some(true)) {
+        let own = parsed.own.forwards_expect.as_ref();
+        warn_of_http2(own.map_or(parsed.path_location, |it| it.location), diagnostics);
+    }
 }
 
 /// Warns of networks that trust everybody with the address of a client.
