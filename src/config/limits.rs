@@ -23,7 +23,7 @@ settings! {
         min_rate: u64 = OFF_OR_SIZE, default "1KiB";
         /// Purge targets that writes may name in a minute, for each client address (an IPv6 /64) or credential; ten times as
         /// many for all credentials of one address. Beyond it writes pass and purge what they name in full, but leave no
-        /// doubt and are not widened. `off`: no bound. `trusted_proxies` are not bounded.
+        /// doubt and are not widened; many at once wait, or get 429 or 503. `off`: no bound. `trusted_proxies` are not bounded.
         purge_targets_per_client: u64 = OFF_OR_COUNT, default "30000";
         /// Writes in a minute that purge their own URL although their content was cut off and the API told no success, for
         /// each client address (an IPv6 /64) or credential; ten times as many for all credentials of one address. Beyond it

@@ -4,7 +4,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::body::Body;
-use super::purge_pace::NoTurn;
+use super::purge_rate::RateExceeded;
 use crate::upstream::UpstreamError;
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) enum ProxyError {
     OverRate,
     /// A write of a sender that purges much at once. Nothing of it was sent.
     #[error("too many writes that purge; try again")]
-    NoTurn(NoTurn),
+    PurgeRateExceeded(RateExceeded),
     #[error("the fetch was interrupted")]
     Interrupted,
 }
@@ -75,7 +75,9 @@ impl ProxyError {
             ProxyError::TargetTooLong => StatusCode::URI_TOO_LONG,
             ProxyError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ProxyError::Loop => StatusCode::LOOP_DETECTED,
-            ProxyError::OverRate | ProxyError::NoTurn(NoTurn::OfAddress(_)) => StatusCode::TOO_MANY_REQUESTS,
+            ProxyError::OverRate | ProxyError::PurgeRateExceeded(RateExceeded::Client(_)) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             ProxyError::Connect => StatusCode::METHOD_NOT_ALLOWED,
             ProxyError::OperatorAnonymous => StatusCode::UNAUTHORIZED,
             ProxyError::PurgeForbidden(_) | ProxyError::OperatorRefused(_) => StatusCode::FORBIDDEN,
@@ -84,7 +86,7 @@ impl ProxyError {
             | ProxyError::OperatorUnverified
             | ProxyError::NoOperator
             | ProxyError::NoMemory
-            | ProxyError::NoTurn(NoTurn::OfAll)
+            | ProxyError::PurgeRateExceeded(RateExceeded::Total)
             | ProxyError::Upstream(
                 UpstreamError::Busy | UpstreamError::ClientBusy | UpstreamError::CircuitOpen,
             ) => StatusCode::SERVICE_UNAVAILABLE,
@@ -123,7 +125,7 @@ impl ProxyError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self {
-            ProxyError::NoTurn(NoTurn::OfAddress(after)) => {
+            ProxyError::PurgeRateExceeded(RateExceeded::Client(after)) => {
                 headers.insert(RETRY_AFTER, after.as_secs().saturating_add(1).into());
             }
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {

@@ -39,7 +39,7 @@ mod panic_tests;
 mod pass_through;
 mod pending_writes;
 mod purge_method;
-mod purge_pace;
+mod purge_rate;
 mod rate_budgets;
 mod rate_limit;
 mod refresh_failures;

@@ -1,6 +1,6 @@
 //! Budgets of one sender for a minute: purge targets that its writes name, purges by writes that never had their whole
 //! content, and bytes that are fetched and sent to no client. Beyond its budget its requests pass all the same, and less is
-//! done for them.
+//! done for them; writes that purge very much at once wait, or are refused (`purge_rate.rs`).
 //!
 //! A sender is a client address (an IPv6 /64), or a credential. Credentials cost nothing to invent, so an address has a
 //! budget for all of its credentials together, too. The table has a fixed size: senders whose hashes collide share a
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::client_request::ClientHead;
-use super::purge_pace::TARGETS_PER_SECOND;
+use super::purge_rate::TARGETS_PER_SECOND;
 use crate::clock::Moment;
 use crate::log_interval::LogInterval;
 use crate::policy::CallerFields;
 
-/// 128 KiB.
+/// The slots of one table; both take 256 KiB.
 const SLOTS: usize = 1 << 14;
 
 /// The budgets that all credentials of one address have together.
@@ -45,7 +45,7 @@ pub(super) enum Account {
     /// Bytes that were fetched beyond those that any client was sent.
     UnsentBytes,
     /// Purge targets of writes that take turns.
-    PurgePace,
+    PurgeRate,
 }
 
 /// The longest time for which a sender pays back what it used beyond its budget.
@@ -68,7 +68,7 @@ impl Sender {
 impl Default for SenderBudgets {
     fn default() -> Self {
         Self {
-            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            slots: (0..2 * SLOTS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             overruns: LogInterval::default(),
         }
@@ -138,13 +138,13 @@ impl SenderBudgets {
     /// How long the turns take that the sender's address has been charged for.
     pub(super) fn pace_debt(&self, sender: Sender, now: Moment) -> Duration {
         let address = Sender { credential: None, ..sender };
-        Duration::from_nanos(self.owed(address, Account::PurgePace, 60 * TARGETS_PER_SECOND, now))
+        Duration::from_nanos(self.owed(address, Account::PurgeRate, 60 * TARGETS_PER_SECOND, now))
     }
 
     /// Charges the sender's address for a turn.
     pub(super) fn charge_pace(&self, sender: Sender, targets: usize, now: Moment) {
         let address = Sender { credential: None, ..sender };
-        self.debit(address, (Account::PurgePace, targets as u64), 60 * TARGETS_PER_SECOND, now);
+        self.debit(address, (Account::PurgeRate, targets as u64), 60 * TARGETS_PER_SECOND, now);
     }
 
     /// The budgets that a sender draws on, and their amounts for a minute.
@@ -154,8 +154,10 @@ impl SenderBudgets {
         account: Account,
         per_minute: u64,
     ) -> impl Iterator<Item = (&AtomicU64, u64)> {
+        // Writes are refused by their pace alone: no collision with another account makes that happen.
+        let table = if account == Account::PurgeRate { SLOTS } else { 0 };
         let slot = move |credential: Option<u64>| {
-            &self.slots[self.hasher.hash_one((account, network, credential)) as usize % SLOTS]
+            &self.slots[table + self.hasher.hash_one((account, network, credential)) as usize % SLOTS]
         };
         // The marker keeps the address's credentials apart from its requests without any.
         let together =

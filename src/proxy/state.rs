@@ -12,7 +12,7 @@ use super::first_notices::{FieldEffect, FieldNotices, FirstNotices};
 use super::merged_validators::MergedValidators;
 use super::operator::Operator;
 use super::pending_writes::PendingWrites;
-use super::purge_pace::PurgePace;
+use super::purge_rate::PurgeRateLimiter;
 use super::rate_budgets::LocalBudgets;
 use super::search_hints::SearchHints;
 use super::sender_budgets::SenderBudgets;
@@ -64,7 +64,7 @@ pub(crate) struct Proxy {
     pub(super) search_hints: SearchHints,
     pub(super) merged_validators: MergedValidators,
     pub(super) sender_budgets: Arc<SenderBudgets>,
-    pub(super) purge_pace: Arc<PurgePace>,
+    pub(super) purge_rate: Arc<PurgeRateLimiter>,
     pub(super) rate_budgets: Arc<LocalBudgets>,
     /// Bounds the bodies of responses that are stored, being fetched and being sent.
     pub(super) memory: Arc<MemoryBudget>,
@@ -119,7 +119,7 @@ impl Proxy {
             search_hints: SearchHints::default(),
             merged_validators: MergedValidators::default(),
             sender_budgets: Arc::default(),
-            purge_pace: Arc::default(),
+            purge_rate: Arc::default(),
             rate_budgets: Arc::default(),
             operator: Arc::default(),
             tunnels: watch::Sender::new(false),
@@ -160,7 +160,7 @@ impl Proxy {
             search_hints: SearchHints::default(),
             merged_validators: MergedValidators::default(),
             sender_budgets: self.sender_budgets.clone(),
-            purge_pace: self.purge_pace.clone(),
+            purge_rate: self.purge_rate.clone(),
             rate_budgets: self.rate_budgets.clone(),
             operator: self.operator.clone(),
             tunnels: self.tunnels.clone(),

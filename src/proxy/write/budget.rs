@@ -21,9 +21,9 @@ impl Write {
         if targets == 0 || (debt.is_zero() && !self.is_burst(targets)) {
             return Ok(());
         }
-        let turn = proxy.purge_pace.take_turn(targets, debt, now).map_err(|no_turn| {
+        let turn = proxy.purge_rate.reserve(targets, debt, now).map_err(|exceeded| {
             self.record_overrun();
-            ProxyError::NoTurn(no_turn)
+            ProxyError::PurgeRateExceeded(exceeded)
         })?;
         self.budgets().charge_pace(sender, targets, now);
         self.paced_targets.store(targets, Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl Write {
         let further = targets.saturating_sub(self.paced_targets.fetch_max(targets, Ordering::Relaxed));
         if further > 0 && self.is_burst(targets) {
             let (proxy, now) = (&self.worker.proxy, self.worker.proxy.clock.moment());
-            proxy.purge_pace.put_off(further, now);
+            proxy.purge_rate.defer(further, now);
             self.budgets().charge_pace(self.sender(), further, now);
         }
     }
