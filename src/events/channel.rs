@@ -59,7 +59,7 @@ pub(super) async fn run(source: &SourceConsumer, mut stopping: watch::Receiver<b
         process_messages(source, heard_now, &mut coverage).await;
         coverage = match coverage {
             Coverage::Unknown(since) => cover_gap(source, since).await,
-            // What waits here is not purged yet, and another replica would trust that it is.
+            // Messages that wait are not purged yet, and another replica would trust that they are.
             Coverage::Complete(Some(reported))
                 if reported.elapsed() >= REPORT_INTERVAL && heard.is_empty() =>
             {
