@@ -64,6 +64,11 @@ impl PathTemplate {
         Ok(Self { text: text.to_owned(), segments: parse::parse_segments(text)?, takes_slash: false })
     }
 
+    /// Whether it ends with the rest of a path, and so may match paths of several kinds.
+    pub(super) fn has_rest(&self) -> bool {
+        matches!(self.segments.last(), Some(Segment::Rest(_)))
+    }
+
     /// Parses a path with alternatives: `/api/{notes|tasks}/{*rest?}` stands for four templates.
     ///
     /// # Errors

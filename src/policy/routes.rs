@@ -152,6 +152,12 @@ impl Routes {
         strip_root(path.as_str()).is_some_and(|segments| self.loose.has_members(segments, &caches))
     }
 
+    /// Whether a route is of the members of `path` alone, so that it is known to be a collection.
+    pub(super) fn is_collection(&self, path: &NormalizedPath) -> bool {
+        let names = |at: &usize| self.routes.get(*at).is_some_and(|route| !route.path.has_rest());
+        strip_root(path.as_str()).is_some_and(|segments| self.loose.has_members(segments, &names))
+    }
+
     /// Whether a lenient parser or a framework could match `path` to another route than `found`, its exact match:
     /// `/users/ME` or `/users/me.json` to `/users/me` instead of `/users/{id}`. A route that spells out its whole path, as
     /// `/users/me.json`, is meant.

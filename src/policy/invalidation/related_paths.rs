@@ -62,16 +62,18 @@ impl ReachBelow {
 
 impl ReachBelow {
     /// The targets of what is stored as absent and may exist after a write to `path`: a POST creates below its path, and in
-    /// the collection that its path lies in (`/items/import`), a PUT beside it. None if no route stores that.
+    /// the collection that its path lies in (`/items/import`) unless it is one itself, a PUT beside it. None if no route stores that.
     pub(super) fn absences(self, routes: &Routes, path: &NormalizedPath) -> Vec<Target> {
         if self == Self::All || !routes.stores_absence() {
             return Vec::new();
         }
         let own = (self == Self::Nothing).then_some(path.as_str());
+        let creates_beside = |parent: &str| {
+            self == Self::Members
+                || routes.caches_members(&NormalizedPath::new(parent)) && !routes.is_collection(path)
+        };
         let parent =
-            path.as_str().rsplit_once('/').map(|(parent, _)| parent).filter(|parent| {
-                self == Self::Members || routes.caches_members(&NormalizedPath::new(parent))
-            });
+            path.as_str().rsplit_once('/').map(|(parent, _)| parent).filter(|parent| creates_beside(parent));
         let named = own.into_iter().chain(parent).filter(|above| !matches!(*above, "" | "/"));
         named.map(absence_target).collect()
     }
@@ -108,6 +110,19 @@ mod tests {
         ] {
             let expected: Vec<Target> = expected.iter().map(|path| absence_target(path)).collect();
             assert_eq!(reach.absences(&shop, &NormalizedPath::new(path)), expected, "{path}");
+        }
+        let everything = routes([absent("/api/{*rest}"), route("/api/items/{id}")]);
+        for (path, expected) in [
+            ("/api/items", &["/api/items"][..]),
+            ("/api/other", &["/api/other", "/api"]),
+            ("/api/items/bulk", &["/api/items/bulk", "/api/items"]),
+        ] {
+            let expected: Vec<Target> = expected.iter().map(|path| absence_target(path)).collect();
+            assert_eq!(
+                ReachBelow::Nothing.absences(&everything, &NormalizedPath::new(path)),
+                expected,
+                "{path}"
+            );
         }
         let without = routes([route("/api/items/{id}")]);
         assert_eq!(ReachBelow::Nothing.absences(&without, &NormalizedPath::new("/api/items/bulk")), []);
