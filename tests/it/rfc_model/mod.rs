@@ -186,13 +186,18 @@ impl<'u> Run<'u> {
     }
 
     /// RFC 5861 §3: the cache "SHOULD" revalidate. The fetch of an earlier step may be under way still. So the client asks
-    /// until another one begins, or the stale response is served no more.
+    /// until another one begins, or the stale response is served no more. If the earlier one brings nothing, the next may be
+    /// held back for a second.
     async fn expect_refresh(&self, of: Subject, since: usize) -> Result<(), String> {
-        let deadline = Instant::now() + REFRESH_DEADLINE;
+        let (mut deadline, mut has_waited) = (Instant::now() + REFRESH_DEADLINE, false);
         while !lock(&self.world).is_refreshing(of, since) {
             let known = lock(&self.world).events.len();
             let reply = self.ask(of).await;
             match self.judge(&reply, of, known, self.now())? {
+                Use::WhileRevalidate if Instant::now() > deadline && !has_waited => {
+                    self.larder.after(1);
+                    (deadline, has_waited) = (Instant::now() + REFRESH_DEADLINE, true);
+                }
                 Use::WhileRevalidate if Instant::now() > deadline => {
                     return Err(describe(&lock(&self.world), &reply, of, "no refresh begins (RFC 5861 §3)"));
                 }
