@@ -25,12 +25,12 @@ REASONS = [
         ".*",
         "race, unset",
         "\\d{1,2} of 2000 failed with \\[502\\]",
-        "The server announces no time-out, and closed connections just when writes came: 502. They are not sent again, since"
-        " they may have arrived. Set `upstream.idle_timeout` to the server's time, or less.",
+        "The server closed connections just when writes came: 502. (All but Apache announce no time-out.) They are not sent again,"
+        " since they may have arrived. Set `upstream.idle_timeout` to the server's time, or less.",
     ),
 ]
 SERVERS = HERE / "servers"
-CONFIGURATIONS = ["nginx.conf", "apache.conf", "Caddyfile", "haproxy.cfg"]
+CONFIGURATIONS = ["nginx.conf", "apache.conf", "Caddyfile", "haproxy.cfg", "puma.rb"]
 MODULES = "/usr/lib/apache2/modules"
 # The race: on all connections at once a POST, and again when the server is about to close what is idle. For each case: how
 # often, the least and the longest pause in parts of the time for which the server keeps idle connections, and whether
@@ -49,7 +49,7 @@ class Server:
     is_there: object
     # The signal after which requests in flight still end.
     stop: int = signal.SIGTERM
-    # Seconds for which it keeps an idle connection. A server in Python may be late by a part of a second.
+    # Seconds for which it keeps an idle connection. A server in Python or Ruby may be late by a part of a second.
     keep_alive: int = 1
 
 
@@ -70,6 +70,8 @@ def servers():
     gunicorn = [PYTHON, "-m", "gunicorn", "-b", "127.0.0.1:PORT", "--keep-alive", "KEEP_ALIVE", "--threads", 128, *quiet]
     yield Server("Flask on gunicorn", [*gunicorn, "flask_app:app"], has_modules("flask", "gunicorn"), keep_alive=2)
     yield Server("Django on gunicorn", [*gunicorn, "django_app:app"], has_modules("django", "gunicorn"), keep_alive=2)
+    puma = ["puma", "--silent", "-C", "puma.rb", SERVERS / "app.ru"]
+    yield Server("Puma", puma, lambda: shutil.which("puma"), keep_alive=2)
     names = ["server", "http", "io", "util"]
     jars = [*(JARS / f"jetty9-{name}.jar" for name in names), JARS / "servlet-api.jar"]
     jetty = ["java", "-cp", ":".join(map(str, jars)), SERVERS / "JettyServer.java", "PORT", "KEEP_ALIVE"]
