@@ -197,6 +197,7 @@ fn every_directive_is_a_key_or_a_question() {
          server { listen 8080; ssl_certificate x; location /a/ { proxy_pass http://b; proxy_cache z; proxy_cache_valid any 1m;
          proxy_read_timeout 5s; proxy_ignore_headers Vary; proxy_set_header Authorization \"Basic c2VjcmV0\"; }
          location /r/ { return 410; } location /s/ { root /var/www; } location ~ ^/purge(/.*) { proxy_cache_purge z $1; }
+         location = /p { proxy_pass http://b; proxy_cache z; proxy_cache_valid 30s; proxy_cache_purge PURGE from 127.0.0.1; }
          location @n { proxy_pass http://b; } }",
         "a",
     ));
@@ -213,6 +214,8 @@ fn every_directive_is_a_key_or_a_question() {
             "`location /r/` has no `proxy_pass`",
             "`location /s/` has no `proxy_pass`",
             "`location ~ ^/purge(/.*)`: larder has PURGE",
+            "`location = /p`: larder has PURGE",
+            "  - path: /p\n    ttl: 30s",
             "`location @n`: no request has this name",
         ],
     );

@@ -27,10 +27,7 @@ pub(super) fn draft(root: &Value) -> Result<Import, String> {
     }
     for (pattern, settings) in root.get("urls").and_then(Value::as_object).into_iter().flatten() {
         let settings = read_settings(&mut draft, &[settings, default]);
-        // The host is a part of every key anyway.
-        let unescaped = pattern.replace("\\/", "/");
-        let path = unescaped.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
-        let paths = path.map_or_else(PathSet::unknown, |path| PathSet::from_pattern(&format!("^{path}")));
+        let paths = paths_of_url(pattern);
         let about = format!("`{pattern}`");
         match &paths.route {
             Some(path) => {
@@ -51,7 +48,18 @@ pub(super) fn draft(root: &Value) -> Result<Import, String> {
     }
     for (name, key) in root.get("surrogate_keys").and_then(Value::as_object).into_iter().flatten() {
         let url = text(key, "url").unwrap_or_default();
-        draft.questions.push(format!("`surrogate_keys.{name}` for `{url}`: give that route `tags: [{name}]`, and the routes of its writes `purges`."));
+        let path = paths_of_url(&url).route;
+        // Other keys than `url` choose among its responses; a brace is a part of a template.
+        let is_for_all = key.as_object().is_some_and(|key| key.len() == 1) && !name.contains(['{', '}']);
+        match draft.routes.iter_mut().find(|route| is_for_all && Some(&route.path) == path.as_ref()) {
+            Some(route) => tag(route, name),
+            None => draft
+                .questions
+                .push(format!("`surrogate_keys.{name}` for `{url}`: give that route `tags: [{name}]`.")),
+        }
+        draft.questions.push(format!(
+            "`surrogate_keys.{name}`: which writes change this? Give their routes `purges: [{name}]`."
+        ));
     }
     for (place, why) in [
         (
@@ -148,4 +156,20 @@ fn read_settings(draft: &mut Import, scopes: &[&Value]) -> Vec<Setting> {
         settings.push(Setting::new("headers", sequence(others), "`headers`"));
     }
     settings
+}
+
+/// The paths of a pattern of URLs. The host is a part of every key anyway.
+fn paths_of_url(pattern: &str) -> PathSet {
+    let unescaped = pattern.replace("\\/", "/");
+    let path = unescaped.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+    path.map_or_else(PathSet::unknown, |path| PathSet::from_pattern(&format!("^{path}")))
+}
+
+/// Adds a tag to those that the route has.
+fn tag(route: &mut DraftRoute, name: &str) {
+    let item = flow_item(name);
+    match route.settings.iter_mut().find(|setting| setting.key == "tags") {
+        Some(tags) => tags.value.insert_str(tags.value.len() - 1, &format!(", {item}")),
+        None => route.settings.push(Setting::new("tags", format!("[{item}]"), "`surrogate_keys`")),
+    }
 }

@@ -90,7 +90,9 @@ fn souin_urls_become_routes() {
             "https://domain.com/second$": {"ttl": "10s", "headers": []},
             "https://domain.com/third$": {"ttl": "10s"},
         },
-        "surrogate_keys": {"courses": {"url": "https://domain.com/courses"}},
+        "surrogate_keys": {"courses": {"url": "https://domain.com/courses"},
+            "lists": {"url": "https://domain.com/second$"}, "all": {"url": "https://domain.com/second$"},
+            "json": {"url": "https://domain.com/third$", "headers": {"Accept": "json"}}},
     });
     let text = written(from_souin(&root, "souin.yaml"));
     assert_has(
@@ -104,6 +106,9 @@ fn souin_urls_become_routes() {
             "per: authorization",
             "headers: [x-team]",
             "`tags: [courses]`",
+            "`tags: [json]`",
+            "tags: [all, lists]",
+            "`purges: [lists]`",
             "`default_cache.regex.exclude: \"/admin\"`: no path says this exactly",
             "a.*b`: a regular expression",
         ],
