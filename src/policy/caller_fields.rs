@@ -96,6 +96,7 @@ const PARTS: &[&str] = &[
     "access-code",
     "access-level",
     "account",
+    "actas",
     "affiliation",
     "anchormailbox",
     "api-key",
@@ -103,6 +104,7 @@ const PARTS: &[&str] = &[
     "app-key",
     "appcheck",
     "assertion",
+    "assume",
     "auth",
     "bearer",
     "callerid",
@@ -322,11 +324,22 @@ const NOBODYS_IDS: &[&str] = &[
 /// Fields that platforms and agents add to every request alike.
 const NOBODYS: &[&str] = &["rndr-id", "x-newrelic-id", "x-site-deployment-id"];
 
+/// Words that end in `id` and name none.
+const NO_IDS: &[&str] = &[
+    "aid", "android", "avoid", "bid", "covid", "fluid", "grid", "hybrid", "invalid", "paid", "rapid",
+    "solid", "valid", "void",
+];
+
+/// Ends of words that name somebody or something: `companyid`, `tenantcode`.
+const ENDS: &[&str] = &["code", "ids", "id", "key", "name", "number", "no", "ref", "slug", "uuid", "guid"];
+
 /// Found in the names of fields that say on whose behalf, or in which part of an API, a caller asks.
 const SELECTOR_PARTS: &[&str] = &[
     "access-level",
     "account",
+    "actas",
     "anchormailbox",
+    "assume",
     "customer",
     "delegat",
     "impersonat",
@@ -404,7 +417,7 @@ const SELECTOR_WORDS: &[&str] = &[
 ];
 
 /// Names whose words mean something else in other names.
-const SELECTORS: &[&str] = &["sap-client", "x-client", "x-client-code", "x-shop", "x-trino-catalog"];
+const SELECTORS: &[&str] = &["from", "sap-client", "x-client", "x-client-code", "x-shop", "x-trino-catalog"];
 
 /// Whether the field selects something beside who the caller is: a tenant, a role, somebody to act for.
 pub(crate) fn is_selector(name: &HeaderName) -> bool {
@@ -418,7 +431,19 @@ fn looks_like_credential(name: &str) -> bool {
 /// Whether the name says that its value is an id: of whom is not known, unless it tells a request from the next.
 fn has_id(name: &str) -> bool {
     let mut words = words(name);
-    words.clone().any(|word| ["id", "ids"].contains(&word)) && !words.any(|word| NOBODYS_IDS.contains(&word))
+    let has_compound = words.clone().any(is_compound_id);
+    let has_word = words.clone().any(|word| ["id", "ids"].contains(&word));
+    has_compound || has_word && !words.any(|word| NOBODYS_IDS.contains(&word))
+}
+
+/// The same for a word without a hyphen, since names have no case: `X-LocationId`, `AccessKey`.
+fn is_compound_id(word: &str) -> bool {
+    if let Some(stem) = word.strip_suffix("key") {
+        return stem != "idempotency";
+    }
+    let stem = word.strip_suffix("ids").or_else(|| word.strip_suffix("id"));
+    let is_nobodys = |stem: &str| NOBODYS_IDS.iter().any(|nobody| stem.ends_with(nobody));
+    stem.is_some_and(|stem| stem.len() > 1 && !is_nobodys(stem)) && !NO_IDS.contains(&word)
 }
 
 fn words(name: &str) -> impl Iterator<Item = &str> + Clone {
@@ -426,5 +451,9 @@ fn words(name: &str) -> impl Iterator<Item = &str> + Clone {
 }
 
 fn contains(name: &str, parts: &[&str], words: &[&str]) -> bool {
-    parts.iter().any(|part| name.contains(part)) || self::words(name).any(|word| words.contains(&word))
+    let is_listed = |word: &str| {
+        let mut stems = ENDS.iter().filter_map(|end| word.strip_suffix(end));
+        words.contains(&word) || stems.any(|stem| words.contains(&stem))
+    };
+    parts.iter().any(|part| name.contains(part)) || self::words(name).any(is_listed)
 }

@@ -27,11 +27,12 @@ static HOST_FIELDS: [HeaderName; 3] = [
 
 /// Fields by which gateways tell frameworks how a request reached them: its scheme, its prefix, its path before a rewrite.
 /// A proxy that is trusted for them sets them on all requests, so they do not keep a response from being cached.
-static CONTEXT_FIELDS: [HeaderName; 33] = [
+static CONTEXT_FIELDS: [HeaderName; 36] = [
     HeaderName::from_static("base-url"),
     HeaderName::from_static("cloudfront-forwarded-proto"),
     HeaderName::from_static("disguised-host"),
     HeaderName::from_static("front-end-https"),
+    HeaderName::from_static("x-accel-mapping"),
     HeaderName::from_static("x-backend-host"),
     HeaderName::from_static("x-envoy-original-host"),
     HeaderName::from_static("x-envoy-original-path"),
@@ -42,6 +43,7 @@ static CONTEXT_FIELDS: [HeaderName; 33] = [
     HeaderName::from_static("x-invoke-output"),
     HeaderName::from_static("x-invoke-path"),
     HeaderName::from_static("x-invoke-query"),
+    HeaderName::from_static("x-invoke-status"),
     HeaderName::from_static("x-matched-path"),
     HeaderName::from_static("x-middleware-rewrite"),
     HeaderName::from_static("x-middleware-subrequest"),
@@ -58,13 +60,16 @@ static CONTEXT_FIELDS: [HeaderName; 33] = [
     HeaderName::from_static("x-request-uri"),
     HeaderName::from_static("x-scheme"),
     HeaderName::from_static("x-script-name"),
+    HeaderName::from_static("x-sendfile-type"),
     HeaderName::from_static("x-tunnel-method"),
     HeaderName::from_static("x-url-scheme"),
     HeaderName::from_static("x-waws-unencoded-url"),
 ];
 
-/// Fields of clients by which a framework answers otherwise: Next.js sends a redirect as 200. They reach the upstream.
-static ANSWER_FIELDS: [HeaderName; 1] = [HeaderName::from_static("x-nextjs-data")];
+/// Fields of clients by which a framework answers otherwise: Next.js sends a redirect as 200, and no content to a
+/// prefetch. They reach the upstream.
+static ANSWER_FIELDS: [HeaderName; 2] =
+    [HeaderName::from_static("x-middleware-prefetch"), HeaderName::from_static("x-nextjs-data")];
 
 /// Those whose names show that a proxy has forwarded the request.
 static FORWARDED_CONTEXT_FIELDS: [HeaderName; 13] = [

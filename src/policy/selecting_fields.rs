@@ -11,7 +11,7 @@ use super::header_name_filter::HeaderNameFilter;
 use super::{RequestHead, Route};
 
 /// In the order of the alphabet.
-static NAMES: [HeaderName; 60] = [
+static NAMES: [HeaderName; 63] = [
     HeaderName::from_static("accept-api-version"),
     HeaderName::from_static("accept-crs"),
     HeaderName::from_static("accept-datetime"),
@@ -54,6 +54,7 @@ static NAMES: [HeaderName; 60] = [
     HeaderName::from_static("x-amz-target"),
     HeaderName::from_static("x-api-version"),
     HeaderName::from_static("x-country"),
+    HeaderName::from_static("x-country-code"),
     HeaderName::from_static("x-currency"),
     HeaderName::from_static("x-expand"),
     HeaderName::from_static("x-fields"),
@@ -64,6 +65,8 @@ static NAMES: [HeaderName; 60] = [
     HeaderName::from_static("x-inertia-partial-data"),
     HeaderName::from_static("x-inertia-partial-except"),
     HeaderName::from_static("x-inertia-reset"),
+    HeaderName::from_static("x-lang"),
+    HeaderName::from_static("x-language"),
     HeaderName::from_static("x-locale"),
     HeaderName::from_static("x-ms-version"),
     HeaderName::from_static("x-pjax"),
