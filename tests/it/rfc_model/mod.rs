@@ -193,7 +193,11 @@ impl<'u> Run<'u> {
         while !lock(&self.world).is_refreshing(of, since) {
             let known = lock(&self.world).events.len();
             let reply = self.ask(of).await;
-            match self.judge(&reply, of, known, self.now())? {
+            let judged = self.judge(&reply, of, known, self.now());
+            if judged.is_err() && Instant::now() < deadline && self.is_late(&reply, of, known) {
+                continue;
+            }
+            match judged? {
                 Use::WhileRevalidate if Instant::now() > deadline && !has_waited => {
                     self.larder.after(1);
                     (deadline, has_waited) = (Instant::now() + REFRESH_DEADLINE, true);
@@ -214,7 +218,9 @@ impl<'u> Run<'u> {
         for _ in 0..HITS_PER_BURST {
             let known = lock(&self.world).events.len();
             let reply = self.ask(of).await;
-            if self.judge(&reply, of, known, self.now())? != Use::WhileRevalidate {
+            let judged = self.judge(&reply, of, known, self.now());
+            let is_late = judged.is_err() && self.is_late(&reply, of, known);
+            if is_late || judged? != Use::WhileRevalidate {
                 break;
             }
             let world = lock(&self.world);
