@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use larder::clock::Clock;
 use serde_json::json;
@@ -23,6 +24,9 @@ pub enum World {
     /// By tokens, at two replicas. The second caller asks the other one.
     Replicas,
 }
+
+/// Before it is known in Redis that a refused refresh has ended the stale window, a few more may begin.
+const MAX_REFUSED_REFRESHES: usize = 5;
 
 /// Responses of these routes are purged by their caller's logout.
 pub fn has_caller_tag(kind: &str) -> bool {
@@ -268,15 +272,41 @@ impl Stage {
             _ => self.upstream.on(path, answer),
         };
         if *way == Way::Withdrawn && first.may_have(*first, kind) {
-            let before = self.upstream.count(path);
-            let refused = eventually("it is refreshed", || async {
-                let reply = request(self.one(), "GET", path, *first, credential).await;
-                let is_withdrawn = has_caller_tag(kind);
-                (self.upstream.count(path) > before && reply.is_hit() != is_withdrawn).then_some(reply)
-            });
-            assert_eq!(refused.await.text(), format!("for <{first:?}>"));
+            let reply = self.refuse_refresh(path, *first, credential, has_caller_tag(kind)).await;
+            assert_eq!(reply.text(), format!("for <{first:?}>"));
         }
         self.sessions.fails.store(*way == Way::Unanswered, Ordering::Relaxed);
+    }
+
+    /// Has the API refuse a refresh for the first caller, which ends the stale window or does not. Returns its next response.
+    async fn refuse_refresh(
+        &mut self,
+        path: &str,
+        caller: Caller,
+        credential: Option<&str>,
+        ends: bool,
+    ) -> Reply {
+        let (before, began) = (self.upstream.count(path), self.now);
+        loop {
+            let reply = request(self.one(), "GET", path, caller, credential).await;
+            let refreshes = self.upstream.count(path) - before;
+            if refreshes > 0 && reply.is_hit() != ends {
+                return reply;
+            }
+            // A refresh that changes nothing is followed by another one, after a back-off.
+            assert!(
+                refreshes < MAX_REFUSED_REFRESHES,
+                "{path}, {caller:?}: still stale after {refreshes}: {reply}"
+            );
+            if refreshes > 0 {
+                self.after(1);
+                assert!(
+                    self.now - began < 40,
+                    "{path}, {caller:?}: no refresh within the stale window: {reply}"
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// The second one's request has refreshed the response, with its own credential or with larder's: whoever gets the new
