@@ -3,7 +3,7 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,13 +12,14 @@ use tokio::time::{Sleep, sleep};
 /// The time after which the content is sent to an upstream that says nothing. curl waits as long.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// Opens when the upstream answers 100.
+/// Opens when the upstream answers 100, or nothing for a while. Once a final response has come, it stays as it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ContinueGate(Arc<Mutex<GateState>>);
 
 #[derive(Debug, Default)]
 struct GateState {
     is_open: bool,
+    is_refused: bool,
     waiting: Option<Waker>,
 }
 
@@ -36,6 +37,14 @@ impl ContinueGate {
             state.waiting.take()
         };
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// The upstream has given its final response. Returns whether the content is held back, and stays so: the client was not
+    /// told to send it (RFC 9110 §10.1.1).
+    pub(super) fn refuse(&self) -> bool {
+        let mut state = self.0.lock();
+        state.is_refused = !state.is_open;
+        state.is_refused
     }
 }
 
@@ -55,8 +64,13 @@ impl ContinueWait {
                 return Poll::Ready(());
             }
             state.waiting = Some(cx.waker().clone());
+            if state.is_refused {
+                return Poll::Pending;
+            }
         }
-        self.timer.get_or_insert_with(|| Box::pin(sleep(MAX_WAIT))).as_mut().poll(cx)
+        ready!(self.timer.get_or_insert_with(|| Box::pin(sleep(MAX_WAIT))).as_mut().poll(cx));
+        self.gate.0.lock().is_open = true;
+        Poll::Ready(())
     }
 }
 
@@ -87,5 +101,16 @@ mod tests {
         };
         tokio::join!(poll_fn(|cx| wait.poll_open(cx)), opening);
         assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(!gate.refuse(), "the content is under way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_stays_closed_after_a_final_response() {
+        let gate = ContinueGate::default();
+        let mut wait = ContinueWait::new(gate.clone());
+        assert!(poll_fn(|cx| Poll::Ready(wait.poll_open(cx))).await.is_pending());
+        assert!(gate.refuse());
+        tokio::time::advance(2 * MAX_WAIT).await;
+        assert!(poll_fn(|cx| Poll::Ready(wait.poll_open(cx))).await.is_pending());
     }
 }

@@ -59,7 +59,7 @@ pub(crate) use framing::StrayContent;
 use framing::{frame_content, normalize_framing};
 pub(crate) use held_content::CapturedBody;
 use instance::Instance;
-use pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
+use pool::{Checkout, Http1Guard, PooledConnection, RequestKind, RequestRest};
 use protocols::Protocols;
 pub(crate) use request_body::RequestBody;
 pub(crate) use request_progress::RequestProgress;
@@ -352,6 +352,7 @@ impl Upstream {
                     to_http1(&mut request)?;
                     let is_exclusive = connection_login::is_exclusive(&request);
                     progress.set_handed_over(true);
+                    let gate = request.body().continue_gate();
                     match connection.send(*request).await {
                         Ok(mut response) => {
                             connection.set_keep_alive(response.headers());
@@ -362,8 +363,15 @@ impl Upstream {
                             }
                             let is_shared =
                                 !is_exclusive && !connection_login::asks_for_login(response.headers());
-                            let is_clean = is_shared && progress.is_complete();
-                            let guard = Http1Guard::new(connection, is_clean, pool.clone());
+                            let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                            let rest = match is_shared && progress.is_complete() {
+                                true => RequestRest::Nothing,
+                                false if !is_upgrade && gate.is_some_and(|gate| gate.refuse()) => {
+                                    RequestRest::Unwanted
+                                }
+                                false => RequestRest::Sent,
+                            };
+                            let guard = Http1Guard::new(connection, rest, pool.clone());
                             return Ok((response, Some(PooledConnection::Http1(guard))));
                         }
                         Err(failed) => {

@@ -185,7 +185,16 @@ impl ConnectionPool {
     }
 
     /// Takes a connection back after an exchange. A request that is still being sent goes on by itself, and keeps its slot.
-    fn release(self: &Arc<Self>, mut connection: Box<Http1Connection>, is_clean: bool, slot: Option<Slot>) {
+    fn release(
+        self: &Arc<Self>,
+        mut connection: Box<Http1Connection>,
+        rest: RequestRest,
+        slot: Option<Slot>,
+    ) {
+        if rest == RequestRest::Unwanted {
+            return;
+        }
+        let is_clean = rest == RequestRest::Nothing;
         if connection.is_reusable() {
             if is_clean {
                 self.put_idle(connection);
@@ -263,18 +272,31 @@ pub(super) enum PooledConnection {
     Http2 { _stream: StreamGuard },
 }
 
+/// The part of a request that was not sent when its response came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestRest {
+    Nothing,
+    /// It is sent. An upstream that does not wait for it may take it for the next request, so the connection is not used
+    /// again.
+    Sent,
+    /// The upstream does not want it, and it is not sent: the connection closes.
+    Unwanted,
+}
+
 /// An HTTP/1.1 connection. It closes when this is dropped.
 pub(super) struct Http1Guard {
     connection: Box<Http1Connection>,
-    /// The whole request was sent before its response came. Otherwise an upstream that did not wait for the rest may take
-    /// it for the next request, so the connection is not used again.
-    is_clean: bool,
+    rest: RequestRest,
     pool: Arc<ConnectionPool>,
 }
 
 impl Http1Guard {
-    pub(super) fn new(connection: Box<Http1Connection>, is_clean: bool, pool: Arc<ConnectionPool>) -> Self {
-        Self { connection, is_clean, pool }
+    pub(super) fn new(
+        connection: Box<Http1Connection>,
+        rest: RequestRest,
+        pool: Arc<ConnectionPool>,
+    ) -> Self {
+        Self { connection, rest, pool }
     }
 }
 
@@ -289,8 +311,8 @@ impl PooledConnection {
 
     /// Returns the connection to its pool. `slot` is free once nothing is sent over it any more.
     pub(super) fn release(self, slot: Option<Slot>) {
-        if let PooledConnection::Http1(Http1Guard { connection, is_clean, pool }) = self {
-            pool.release(connection, is_clean, slot);
+        if let PooledConnection::Http1(Http1Guard { connection, rest, pool }) = self {
+            pool.release(connection, rest, slot);
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::pool::{Checkout, Http1Guard, PooledConnection, RequestKind};
+use super::pool::{Checkout, Http1Guard, PooledConnection, RequestKind, RequestRest};
 use super::protocols::Protocols;
 use super::{Destination, RequestBody, Timeouts, Upstream};
 use crate::config::Config;
@@ -119,13 +119,13 @@ async fn a_declined_connection_is_not_given_out_while_connecting() {
     let Ok(Checkout::Http1 { connection, .. }) = pool.connect(Protocols::Http1, kind).await else {
         panic!("it is to speak HTTP/1.1");
     };
-    PooledConnection::Http1(Http1Guard::new(connection, true, pool.clone())).release(None);
+    PooledConnection::Http1(Http1Guard::new(connection, RequestRest::Nothing, pool.clone())).release(None);
     let without_content = RequestKind { has_content: false, ..kind };
     let Some(Checkout::Http1 { connection, .. }) = pool.checkout_idle(Protocols::Http2, without_content)
     else {
         panic!("it is idle");
     };
-    PooledConnection::Http1(Http1Guard::new(connection, true, pool.clone())).release(None);
+    PooledConnection::Http1(Http1Guard::new(connection, RequestRest::Nothing, pool.clone())).release(None);
     let checkout = pool.connect(Protocols::Http2, kind).await;
     assert!(matches!(checkout, Ok(Checkout::Http2 { .. })), "it is of its own");
 }
