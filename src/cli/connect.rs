@@ -10,10 +10,11 @@ use tokio::runtime::Builder;
 
 use super::output::Severity;
 use crate::clock::Clock;
-use crate::config::{Config, Diagnostic, EventKind, Location, UpstreamSettings};
+use crate::config::{Config, Diagnostic, EventKind, EventSource, Location, UpstreamSettings};
 use crate::events::postgres::PostgresListener;
 use crate::explain::{KeyStatus, callers};
-use crate::store::{FindingLevel, Inspection, inspect};
+use crate::store::remote_status::FailureReason;
+use crate::store::{FindingLevel, Inspection, RedisEventSource, inspect};
 use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
 
 /// Longest wait for the API's answer.
@@ -27,7 +28,9 @@ pub(super) struct Connected {
     /// The status of the API's answer and its time, or why there is none; `None` if it was not asked.
     upstream: Option<Result<(u16, Duration), String>>,
     /// For each source with `notify`, its name, and the server's version or why its channels can't be heard.
-    postgres: Vec<(String, Result<String, String>)>,
+    postgres: Vec<(String, Result<String, FailureReason>)>,
+    /// For each source with `stream` or `pubsub`, its name, and why it can't be heard.
+    event_redis: Vec<(String, Result<(), FailureReason>)>,
     pub(super) diagnostics: Vec<(Severity, Diagnostic)>,
 }
 
@@ -44,12 +47,7 @@ pub(super) fn connect(config: &Config, with_upstream: bool) -> io::Result<Connec
             connected.redis = Some(inspection);
         }
         for source in &config.events {
-            let EventKind::Notify { postgres, channels } = &source.kind else { continue };
-            let heard = PostgresListener::new(postgres, channels)?.check().await;
-            connected
-                .diagnostics
-                .extend(heard.as_ref().err().map(|reason| postgres_diagnostic(&source.name, reason)));
-            connected.postgres.push((source.name.clone(), heard));
+            connected.try_source(source).await?;
         }
         if with_upstream {
             let answer = ask_upstream(&config.upstream).await?;
@@ -92,10 +90,10 @@ fn upstream_diagnostic(error: &str) -> (Severity, Diagnostic) {
     (Severity::Error, new_diagnostic("upstream", format!("the API: {error}"), Some(help)))
 }
 
-fn postgres_diagnostic(source: &str, reason: &str) -> (Severity, Diagnostic) {
-    let help = "until its channels are heard, nothing that they announce is purged".to_owned();
-    let message = format!("PostgreSQL of the event source `{source}`: {reason}");
-    (Severity::Error, new_diagnostic("postgres", message, Some(help)))
+fn source_diagnostic(server: &str, source: &str, reason: &FailureReason) -> (Severity, Diagnostic) {
+    let help = "until it is heard, nothing that it announces is purged".to_owned();
+    let message = format!("{server} of the event source `{source}`: {reason}");
+    (Severity::Error, new_diagnostic(reason.code, message, Some(help)))
 }
 
 /// Fetches the keys of `callers` as a running larder does.
@@ -129,22 +127,57 @@ async fn ask_upstream(settings: &UpstreamSettings) -> io::Result<Result<(u16, Du
 }
 
 impl Connected {
+    /// Hears an event source as a running larder does.
+    async fn try_source(&mut self, source: &EventSource) -> io::Result<()> {
+        let name = source.name.clone();
+        let (server, failure) = match &source.kind {
+            EventKind::Webhook(_) => return Ok(()),
+            EventKind::Notify { postgres, channels } => {
+                let heard = PostgresListener::new(postgres, channels)?.check().await;
+                let failure = heard.as_ref().err().cloned();
+                self.postgres.push((name, heard));
+                ("PostgreSQL", failure)
+            }
+            EventKind::Stream { redis, key, .. } => {
+                let heard = RedisEventSource::new(redis)?.check_stream(key).await;
+                self.event_redis.push((name, heard.clone()));
+                ("Redis", heard.err())
+            }
+            EventKind::PubSub { redis, channel } => {
+                let heard = RedisEventSource::new(redis)?.check_channel(channel).await;
+                self.event_redis.push((name, heard.clone()));
+                ("Redis", heard.err())
+            }
+        };
+        self.diagnostics.extend(failure.map(|reason| source_diagnostic(server, &source.name, &reason)));
+        Ok(())
+    }
+
     pub(super) fn has(&self, severity: Severity) -> bool {
         self.diagnostics.iter().any(|(its, _)| *its == severity)
     }
 
-    /// The members `redis`, `postgres` and `upstream` of a report.
+    /// The members `redis`, `postgres`, `eventRedis` and `upstream` of a report.
     pub(super) fn to_json(&self) -> Value {
         let upstream = self.upstream.as_ref().map(|answer| match answer {
             Ok((status, took)) => json!({"status": status, "millis": millis(*took)}),
             Err(error) => json!({"error": error}),
         });
-        let source = |(name, heard): &(String, Result<String, String>)| match heard {
+        let error = |name: &str, reason: &FailureReason| json!({"source": name, "error": reason.message});
+        let postgres = self.postgres.iter().map(|(name, heard)| match heard {
             Ok(version) => json!({"source": name, "version": version}),
-            Err(reason) => json!({"source": name, "error": reason}),
-        };
-        let postgres: Vec<Value> = self.postgres.iter().map(source).collect();
-        json!({"redis": self.redis.as_ref().map(redis_json), "postgres": postgres, "upstream": upstream})
+            Err(reason) => error(name, reason),
+        });
+        let event_redis = self.event_redis.iter().map(|(name, heard)| match heard {
+            Ok(()) => json!({"source": name}),
+            Err(reason) => error(name, reason),
+        });
+        json!({
+            "redis": self.redis.as_ref().map(redis_json),
+            "postgres": postgres.collect::<Vec<_>>(),
+            "eventRedis": event_redis.collect::<Vec<_>>(),
+            "upstream": upstream,
+        })
     }
 
     /// The state of each in words, then the findings.
@@ -157,6 +190,9 @@ impl Connected {
             if let Ok(version) = heard {
                 _ = writeln!(out, "PostgreSQL {version}: delivers the notifications of `{name}`");
             }
+        }
+        for (name, _) in self.event_redis.iter().filter(|(_, heard)| heard.is_ok()) {
+            _ = writeln!(out, "Redis: delivers the events of `{name}`");
         }
         if let Some(Ok((status, took))) = &self.upstream {
             _ = writeln!(out, "API: answers {status} to HEAD / in {:.1} ms", millis(*took));

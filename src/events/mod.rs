@@ -33,6 +33,7 @@ use crate::policy::routes::Routes;
 use crate::purge::PurgeCause;
 use crate::purging::{PurgeContext, PurgeThrottle, Purged, Purger, purge_targets};
 use crate::random::random_token;
+use crate::store::remote_status::FailureReason;
 use crate::store::sources::{SourceState, SourceUpdate};
 use crate::store::{ChannelEvent, RedisEventSource, Store, StoreError};
 use crate::tasks::{end_within, spawn};
@@ -96,11 +97,13 @@ impl Feed {
     ///
     /// # Errors
     /// The reason of the end.
-    async fn run_subscription(&self, tell: &mpsc::Sender<ChannelEvent>) -> Result<Infallible, String> {
+    async fn run_subscription(&self, tell: &mpsc::Sender<ChannelEvent>) -> Result<Infallible, FailureReason> {
         match self {
             Self::Channel(redis, channel) => redis.run_subscription(channel, tell).await,
             Self::Notify(postgres) => postgres.run_subscription(tell).await,
-            Self::Stream(_) | Self::Webhook => Err("the source has no channel".to_owned()),
+            Self::Stream(_) | Self::Webhook => {
+                Err(FailureReason { code: "no-channel", message: "the source has no channel".to_owned() })
+            }
         }
     }
 }
@@ -332,9 +335,10 @@ impl SourceConsumer {
     }
 
     /// Logs the reason of a failure when it changes.
-    fn report_error(&self, reason: &str) {
+    fn report_error(&self, reason: &FailureReason) {
         if self.metrics.set_error(reason) {
-            tracing::warn!(source = self.settings.name, reason, "event source unavailable");
+            let FailureReason { code, message } = reason;
+            tracing::warn!(source = self.settings.name, code, reason = message, "event source unavailable");
         }
     }
 }

@@ -13,8 +13,9 @@ use crate::config::EventKind;
 use crate::policy::content::Content;
 use crate::policy::event::{EventOutcome, EventTargets, MAX_EVENT_BYTES};
 use crate::purging::{JoinedMark, PurgeThrottle};
+use crate::store::remote_status::FailureReason;
 use crate::store::sources::{SourceUpdate, StreamPosition, StreamProgress};
-use crate::store::{StreamEntry, StreamRead};
+use crate::store::{StoreError, StreamEntry, StreamRead};
 
 /// A reader keeps its lease this long after its last update.
 const READER_LEASE: Duration = Duration::from_secs(5);
@@ -54,11 +55,11 @@ async fn consume_forever(source: &SourceConsumer, read_up_to: &mut Option<Stream
 async fn consume_as_reader(
     source: &SourceConsumer,
     read_up_to: &mut Option<StreamProgress>,
-) -> Result<(), String> {
+) -> Result<(), FailureReason> {
     let recorded = source
         .update_source(SourceUpdate { reader_lease: READER_LEASE, ..source.new_update() })
         .await
-        .map_err(error_text)?;
+        .map_err(explain_store_error)?;
     source.metrics.record_heard(recorded.contact_ago, recorded.event_ago);
     source.metrics.set_standby(!recorded.is_reader);
     if !recorded.is_reader {
@@ -75,7 +76,10 @@ async fn consume_as_reader(
         None if *from_beginning => BEGINNING,
         None => {
             let found = connected.read_after(key, StreamPosition::START, 1).await?;
-            source.purge_everything("the stream is read for the first time").await.map_err(error_text)?;
+            source
+                .purge_everything("the stream is read for the first time")
+                .await
+                .map_err(explain_store_error)?;
             skip_to_end(&found)
         }
     };
@@ -88,7 +92,7 @@ async fn consume_as_reader(
         let recorded = source
             .update_source(SourceUpdate { reader_lease: READER_LEASE, ..update })
             .await
-            .map_err(error_text)?;
+            .map_err(explain_store_error)?;
         if !recorded.is_reader {
             source.metrics.set_standby(true);
             return Ok(());
@@ -156,11 +160,11 @@ async fn purge_read(
     source: &SourceConsumer,
     read: StreamProgress,
     found: &StreamRead,
-) -> Result<StreamProgress, String> {
+) -> Result<StreamProgress, FailureReason> {
     if has_gap(read, found) {
         let why =
             "stream entries were deleted or trimmed before they were read, or the stream is another one";
-        source.purge_everything(why).await.map_err(error_text)?;
+        source.purge_everything(why).await.map_err(explain_store_error)?;
         return Ok(skip_to_end(found));
     }
     purge_entries(source, &found.entries).await?;
@@ -203,7 +207,7 @@ fn has_gap(read: StreamProgress, found: &StreamRead) -> bool {
 }
 
 /// Purges the targets of `entries`.
-async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Result<(), String> {
+async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Result<(), FailureReason> {
     let (routes, mut targets) = (source.routes(), EventTargets::default());
     let meanings: Vec<EventOutcome> = entries
         .iter()
@@ -211,7 +215,7 @@ async fn purge_entries(source: &SourceConsumer, entries: &[StreamEntry]) -> Resu
             source.collect_targets(&routes, parse_event(source, entry).as_ref().into(), &mut targets)
         })
         .collect();
-    source.purge(routes, targets).await.map_err(error_text)?;
+    source.purge(routes, targets).await.map_err(explain_store_error)?;
     let now = source.context.clock.now();
     for (entry, meaning) in entries.iter().zip(meanings) {
         let added = crate::clock::Timestamp::from_micros(entry.position.millis.saturating_mul(1000));
@@ -244,8 +248,9 @@ fn parse_event(source: &SourceConsumer, entry: &StreamEntry) -> Option<Content> 
     Content::parse_event(value, MAX_EVENT_BYTES).ok()
 }
 
-fn error_text(error: impl std::fmt::Display) -> String {
-    error.to_string()
+/// The position is kept, and purges are sent, by the store.
+fn explain_store_error(error: StoreError) -> FailureReason {
+    FailureReason { code: "store", message: format!("the store can't be used: {error}") }
 }
 
 #[cfg(test)]

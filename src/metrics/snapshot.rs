@@ -17,6 +17,7 @@ use super::{
 };
 use crate::clock::Moment;
 use crate::policy::route::Ttl;
+use crate::store::remote_status::FailureReason;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
@@ -142,6 +143,11 @@ impl Metrics {
 }
 
 impl Snapshot {
+    /// The names of the event sources that can't be heard, each with the reason.
+    pub(crate) fn unavailable_sources(&self) -> impl Iterator<Item = (&str, &FailureReason)> {
+        self.sources.iter().filter_map(|source| Some((&*source.name, source.trouble.as_ref()?)))
+    }
+
     /// Sums a figure over all routes.
     pub(crate) fn sum(&self, figure: impl Fn(&RouteSnapshot) -> u64) -> u64 {
         self.routes.iter().map(figure).sum()

@@ -10,6 +10,7 @@ use super::exposition::MetricFamily;
 use super::{Counter, Metrics};
 use crate::clock::{Moment, Timestamp, saturating_micros};
 use crate::policy::event::EventOutcome;
+use crate::store::remote_status::{CONNECTING, FailureReason};
 
 /// Reason for refusing a webhook request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub(crate) struct SourceMetrics {
 
 #[derive(Clone, Debug, Default)]
 struct SourceHealth {
-    trouble: Option<String>,
+    trouble: Option<FailureReason>,
     /// Another replica reads the source.
     stands_by: bool,
     position: Option<String>,
@@ -87,7 +88,7 @@ pub(crate) struct SourceStatus {
     pub name: String,
     pub kind: &'static str,
     pub status: &'static str,
-    pub trouble: Option<String>,
+    pub trouble: Option<FailureReason>,
     pub position: Option<String>,
     pub last_event: Option<Timestamp>,
     pub contact_ago: Duration,
@@ -167,7 +168,8 @@ pub(super) fn families(sources: &[SourceStatus]) -> Vec<MetricFamily> {
 
 impl SourceMetrics {
     fn new(name: &str, kind: &'static str, patience: Option<SilenceLimit>) -> Self {
-        let trouble = (kind != "webhook").then(|| "not connected yet".to_owned());
+        let connecting = || FailureReason { code: CONNECTING, message: "not connected yet".to_owned() };
+        let trouble = (kind != "webhook").then(connecting);
         let started = nanos_at(Moment::now(), Duration::ZERO);
         Self {
             name: name.to_owned(),
@@ -220,10 +222,10 @@ impl SourceMetrics {
     }
 
     /// Records why the source is unavailable. Returns whether the reason is new.
-    pub(crate) fn set_error(&self, reason: &str) -> bool {
+    pub(crate) fn set_error(&self, reason: &FailureReason) -> bool {
         let mut state = self.lock_state();
-        let is_news = state.trouble.as_deref() != Some(reason);
-        state.trouble = Some(reason.to_owned());
+        let is_news = state.trouble.as_ref() != Some(reason);
+        state.trouble = Some(reason.clone());
         is_news
     }
 

@@ -47,8 +47,8 @@ pub use redis::{
     RedisError, RedisRequest, RespValue, SendOptions, simulate_redis,
 };
 pub(crate) use redis::{
-    Census, ChannelEvent, FindingLevel, Inspection, LoginSource, RedisEventSource, ServerFinding,
-    StreamEntry, StreamRead, build_tls, count_keys,
+    Census, ChannelEvent, FindingLevel, Inspection, LoginSource, RedisEventSource, Rule, ServerFinding,
+    StreamEntry, StreamRead, build_tls, count_keys, explain_connection, find_rule, quote,
 };
 use remote_status::{RemoteStatus, ReplicaStatus};
 use sources::{SourceState, SourceUpdate};

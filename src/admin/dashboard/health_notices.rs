@@ -11,7 +11,7 @@ use super::upstream_notices::add_upstream_notices;
 use crate::metrics::{Snapshot, UpstreamCounts};
 use crate::phase::Phase;
 use crate::store::StoreStats;
-use crate::store::remote_status::RemoteStatus;
+use crate::store::remote_status::{CONNECTING, RemoteStatus};
 
 pub(super) struct NoticeInputs<'f> {
     pub phase: Phase,
@@ -36,6 +36,7 @@ pub(super) fn collect_notices(facts: &NoticeInputs) -> Vec<Notice> {
     if let Some(remote) = facts.remote {
         add_redis_notices(remote, &mut notes);
     }
+    add_source_notices(facts.metrics, &mut notes);
     add_upstream_notices(facts.metrics, facts.recent_upstream, &mut notes);
     add_audit_notices(facts.metrics, &mut notes);
     add_store_notices(facts.figures, &mut notes);
@@ -120,6 +121,18 @@ fn add_redis_notices(remote: &RemoteStatus, notes: &mut Vec<Notice>) {
              stored before counts as purged."
         );
         push_notice(notes, NoticeLevel::Notice, text);
+    }
+}
+
+fn add_source_notices(metrics: &Snapshot, notes: &mut Vec<Notice>) {
+    for (name, reason) in metrics.unavailable_sources() {
+        if reason.code != CONNECTING {
+            let text = format!(
+                "The event source `{name}` is unavailable: {}. Until it is back, nothing that it announces is purged.",
+                reason.message
+            );
+            push_notice(notes, NoticeLevel::Trouble, text);
+        }
     }
 }
 

@@ -216,13 +216,18 @@ pub(super) fn health(args: &HealthArgs, config: &Path) -> ExitCode {
     finish(answer, |health| format!("{}\n", describe_health(health)))
 }
 
-/// The status, and why Redis can't be used or is used only in part.
+/// The status, and why Redis or an event source can't be used or is used only in part.
 fn describe_health(health: &Value) -> String {
-    let status = health["status"].as_str().unwrap_or("ok");
-    match health["redis"]["trouble"].as_str() {
-        Some(reason) => format!("{status}: Redis: {reason}"),
-        None => status.to_owned(),
+    let mut described = health["status"].as_str().unwrap_or("ok").to_owned();
+    if let Some(reason) = health["redis"]["trouble"].as_str() {
+        described += &format!(": Redis: {reason}");
     }
+    for source in health["events"].as_array().into_iter().flatten() {
+        if let (Some(name), Some(reason)) = (source["name"].as_str(), source["trouble"].as_str()) {
+            described += &format!(": event source `{name}`: {reason}");
+        }
+    }
+    described
 }
 
 fn finish(answer: Result<Value, String>, render: impl FnOnce(&Value) -> String) -> ExitCode {

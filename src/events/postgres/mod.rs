@@ -14,6 +14,7 @@ use tokio_postgres::Notification;
 
 use crate::config::PostgresSettings;
 use crate::random::random_token;
+use crate::store::remote_status::FailureReason;
 use crate::store::{ChannelEvent, ChannelMessage};
 use session::{PostgresConnector, PostgresSession};
 
@@ -22,6 +23,8 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Between queries on a quiet connection, which would not notice that it is dead otherwise.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+const TOO_MANY: &str = "too many notifications are pending";
 
 /// Channels of one database.
 pub(crate) struct PostgresListener {
@@ -44,11 +47,13 @@ impl PostgresListener {
     pub(super) async fn run_subscription(
         &self,
         tell: &mpsc::Sender<ChannelEvent>,
-    ) -> Result<Infallible, String> {
+    ) -> Result<Infallible, FailureReason> {
         let mut session = self.subscribe().await?;
-        tell.send(ChannelEvent::Subscribed).await.map_err(|_| "the receiver is gone".to_owned())?;
+        tell.send(ChannelEvent::Subscribed)
+            .await
+            .map_err(|_| failure::reason("connection-closed", "the receiver is gone"))?;
         let tell_now =
-            |event| tell.try_send(event).map_err(|_| "too many notifications are pending".to_owned());
+            |event| tell.try_send(event).map_err(|_| failure::reason("too-many-messages", TOO_MANY));
         loop {
             match timeout(PING_INTERVAL, session.next_notification()).await {
                 Ok(notification) => tell_now(ChannelEvent::Message(to_message(notification?)))?,
@@ -67,14 +72,17 @@ impl PostgresListener {
     ///
     /// # Errors
     /// The reason why the channels can't be heard.
-    pub(crate) async fn check(&self) -> Result<String, String> {
+    pub(crate) async fn check(&self) -> Result<String, FailureReason> {
         Ok(self.subscribe().await?.server_version().to_owned())
     }
 
     /// Listens to the channels. Earlier notifications are missed.
-    async fn subscribe(&self) -> Result<PostgresSession, String> {
+    async fn subscribe(&self) -> Result<PostgresSession, FailureReason> {
         let mut session = self.connector.connect().await?;
-        let probe = format!("larder_{}", random_token().map_err(|error| error.to_string())?);
+        let probe = format!(
+            "larder_{}",
+            random_token().map_err(|error| failure::reason("no-random-numbers", &error.to_string()))?
+        );
         let channels = self.channels.iter().chain([&probe]);
         let listen: String = channels.map(|channel| format!("LISTEN {};", quote(channel))).collect();
         session.query(&listen).await?;
@@ -85,13 +93,13 @@ impl PostgresListener {
 
     /// Verifies that what another session notifies arrives. A pooler that lends connections for single transactions takes
     /// LISTEN and delivers nothing.
-    async fn verify_delivery(&self, session: &mut PostgresSession, probe: &str) -> Result<(), String> {
+    async fn verify_delivery(&self, session: &mut PostgresSession, probe: &str) -> Result<(), FailureReason> {
         self.connector.connect().await?.query(&format!("NOTIFY {}", quote(probe))).await?;
         let arrives = async {
             while session.next_notification().await?.channel() != probe {}
             Ok(())
         };
-        timeout(SERVER_TIMEOUT, arrives).await.unwrap_or_else(|_| Err(failure::NOT_DELIVERED.to_owned()))
+        timeout(SERVER_TIMEOUT, arrives).await.unwrap_or_else(|_| Err(failure::not_delivered()))
     }
 }
 

@@ -16,25 +16,34 @@ use super::connection::{
 };
 use super::connector::RedisConnector;
 use super::error::RedisError;
+use super::failure_reason::{
+    ExplainContext, explain_finding, explain_for_source, is_ambiguous, name_source_settings, timed_out,
+};
+use super::port_probe::probe_port;
 use super::request::RedisRequest;
 use super::scripts::{RespValue, STREAM};
 use crate::config::{ChannelName, RedisServers, RedisSettings};
+use crate::store::remote_status::FailureReason;
 use crate::store::sources::StreamPosition;
 
 /// For connecting, and for a command that does not block.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between PINGs on a quiet subscription, which would not notice a dead connection otherwise.
+/// Between questions on a quiet subscription, which would not notice a dead connection otherwise.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A server that has change events.
 #[derive(Clone)]
-pub(crate) struct RedisEventSource(RedisConnector);
+pub(crate) struct RedisEventSource {
+    connector: RedisConnector,
+    address: Address,
+}
 
 /// A connection to an event server; dropping it closes it.
 pub(crate) struct EventConnection {
     connection: Arc<dyn RedisConnection>,
     events: Box<dyn ConnectionEvents>,
+    context: ExplainContext,
 }
 
 /// An entry of a stream.
@@ -77,7 +86,7 @@ pub(crate) enum ChannelEvent {
     /// The subscription has begun; earlier messages were missed.
     Subscribed,
     /// There is no subscription, for this reason.
-    Disconnected(String),
+    Disconnected(FailureReason),
 }
 
 impl RedisEventSource {
@@ -92,13 +101,32 @@ impl RedisEventSource {
                 return Err(io::Error::other("change events are read from a single server"));
             }
         };
-        Ok(Self(RedisConnector::new(settings, COMMAND_TIMEOUT)?.with_address(&address)))
+        let connector = RedisConnector::new(settings, COMMAND_TIMEOUT)?.with_address(&address);
+        Ok(Self { connector, address })
     }
 
     /// # Errors
     /// The reason why there is no connection.
-    pub(crate) async fn connect(&self) -> Result<EventConnection, String> {
-        EventConnection::open(self.0.build_client()).await
+    pub(crate) async fn connect(&self) -> Result<EventConnection, FailureReason> {
+        self.open(self.connector.build_client()).await
+    }
+
+    /// Reads the stream as its consumer does, for people.
+    ///
+    /// # Errors
+    /// The reason why the stream can't be read.
+    pub(crate) async fn check_stream(&self, key: &str) -> Result<(), FailureReason> {
+        let connected = self.connect().await?;
+        connected.read_after(key, StreamPosition::START, 1).await?;
+        connected.wait_for_entry(key, StreamPosition::START, Duration::ZERO).await
+    }
+
+    /// Subscribes as the consumer of the channel does, for people.
+    ///
+    /// # Errors
+    /// The reason why the channel can't be heard.
+    pub(crate) async fn check_channel(&self, channel: &ChannelName) -> Result<(), FailureReason> {
+        self.subscribe(channel).await.map(drop)
     }
 
     /// Runs one subscription until it ends, and tells what is heard. If messages come too fast, the connection ends, so that
@@ -110,45 +138,74 @@ impl RedisEventSource {
         &self,
         channel: &ChannelName,
         tell: &mpsc::Sender<ChannelEvent>,
-    ) -> Result<Infallible, String> {
-        let mut connected = EventConnection::open(self.0.build_pubsub_client(PubsubProtocol::Resp3)).await?;
-        let subscribed = match channel.is_pattern() {
-            true => connected.connection.subscribe_pattern(channel.as_str()),
-            false => connected.connection.subscribe(channel.as_str()),
-        };
-        subscribed.await.map_err(describe_error)?;
-        tell.send(ChannelEvent::Subscribed).await.map_err(|_| "the receiver is gone".to_owned())?;
+    ) -> Result<Infallible, FailureReason> {
+        let mut connected = self.subscribe(channel).await?;
+        tell.send(ChannelEvent::Subscribed).await.map_err(|_| ended("the receiver is gone"))?;
         loop {
             let heard = tokio::select! {
                 biased;
                 event = connected.events.next() => match event {
                     ConnectionEvent::Message(Some(message)) => ChannelEvent::Message(message),
-                    ConnectionEvent::Message(None) => return Err("messages came too fast".to_owned()),
-                    ConnectionEvent::Ended(reason) => return Err(format!("the connection ended: {reason:?}")),
-                    ConnectionEvent::Connected => return Err("the connection was lost".to_owned()),
+                    ConnectionEvent::Message(None) => return Err(too_fast()),
                     // The driver may try to connect while the server is unavailable.
-                    ConnectionEvent::Failed(Some(error)) => return Err(describe_error(error)),
-                    ConnectionEvent::Failed(None) => return Err("the connection was lost".to_owned()),
+                    ConnectionEvent::Failed(Some(error)) | ConnectionEvent::Ended(Some(error)) => {
+                        return Err(connected.explain(&error));
+                    }
+                    ConnectionEvent::Failed(None)
+                    | ConnectionEvent::Ended(None)
+                    | ConnectionEvent::Connected => return Err(ended("the connection was lost")),
                 },
                 () = sleep(PING_INTERVAL) => {
-                    connected.connection.ping().await.map_err(describe_error)?;
+                    connected.request_channel(channel).await?;
                     ChannelEvent::Alive
                 }
             };
-            tell.try_send(heard).map_err(|_| "too many messages are pending".to_owned())?;
+            tell.try_send(heard).map_err(|_| too_fast())?;
+        }
+    }
+
+    /// A connection that is subscribed to the channel.
+    async fn subscribe(&self, channel: &ChannelName) -> Result<EventConnection, FailureReason> {
+        let connected = self.open(self.connector.build_pubsub_client(PubsubProtocol::Resp3)).await?;
+        connected.request_channel(channel).await?;
+        Ok(connected)
+    }
+
+    async fn open(&self, connection: Arc<dyn RedisConnection>) -> Result<EventConnection, FailureReason> {
+        let mut events = connection.open();
+        let context = self.connector.context();
+        let reason = match timeout(COMMAND_TIMEOUT, events.next()).await {
+            Ok(ConnectionEvent::Connected) => return Ok(EventConnection { connection, events, context }),
+            Ok(ConnectionEvent::Failed(Some(error)) | ConnectionEvent::Ended(Some(error))) => {
+                explain_for_source(&error, context)
+            }
+            Ok(_) => ended("the connection was lost"),
+            Err(_) => name_source_settings(timed_out()),
+        };
+        match &self.address {
+            Address::Host(host) if is_ambiguous(&reason) => {
+                let found = probe_port(host, self.connector.uses_tls()).await;
+                let better = found.and_then(|found| explain_finding(&reason, found, context));
+                Err(better.map_or(reason, name_source_settings))
+            }
+            _ => Err(reason),
         }
     }
 }
 
 impl EventConnection {
-    async fn open(connection: Arc<dyn RedisConnection>) -> Result<Self, String> {
-        let mut events = connection.open();
-        match timeout(COMMAND_TIMEOUT, events.next()).await {
-            Ok(ConnectionEvent::Connected) => Ok(Self { connection, events }),
-            Ok(ConnectionEvent::Failed(Some(error))) => Err(describe_error(error)),
-            Ok(event) => Err(format!("no connection: {event:?}")),
-            Err(_) => Err("connecting took too long".to_owned()),
-        }
+    /// Subscribes to the channel, or shows that the server answers and still allows it: the driver may miss a refusal, so it is
+    /// asked for again and again.
+    async fn request_channel(&self, channel: &ChannelName) -> Result<(), FailureReason> {
+        let subscribed = match channel.is_pattern() {
+            true => self.connection.subscribe_pattern(channel.as_str()),
+            false => self.connection.subscribe(channel.as_str()),
+        };
+        subscribed.await.map_err(|error| self.explain(&error))
+    }
+
+    fn explain(&self, error: &RedisError) -> FailureReason {
+        explain_for_source(error, self.context)
     }
 
     /// Waits up to `within` for an entry after `position`.
@@ -160,7 +217,7 @@ impl EventConnection {
         key: &str,
         position: StreamPosition,
         within: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), FailureReason> {
         let block = within.as_millis().max(1).to_string();
         let words = ["COUNT", "1", "BLOCK", &block, "STREAMS", key, &position.to_string()];
         let read = RedisRequest { blocks: true, ..RedisRequest::with_args("XREAD", &words) };
@@ -177,7 +234,7 @@ impl EventConnection {
         key: &str,
         position: StreamPosition,
         count: usize,
-    ) -> Result<StreamRead, String> {
+    ) -> Result<StreamRead, FailureReason> {
         let args = || vec![Bytes::from(position.to_string()), Bytes::from(count.to_string())];
         let by_digest = || RedisRequest::evalsha(STREAM.sha(), &[key], args());
         let reply = match self.send(by_digest(), Duration::ZERO).await {
@@ -187,16 +244,16 @@ impl EventConnection {
                     Err(RedisError::ErrorReply(_)) => {
                         self.query(RedisRequest::eval(STREAM.text, &[key], args()), Duration::ZERO).await?
                     }
-                    Err(error) => return Err(describe_error(error)),
+                    Err(error) => return Err(self.explain(&error)),
                 }
             }
-            reply => reply.map_err(describe_error)?,
+            reply => reply.map_err(|error| self.explain(&error))?,
         };
         parse_read(&reply, count).ok_or_else(malformed_reply)
     }
 
-    async fn query(&self, request: RedisRequest, waits: Duration) -> Result<RespValue, String> {
-        self.send(request, waits).await.map_err(describe_error)
+    async fn query(&self, request: RedisRequest, waits: Duration) -> Result<RespValue, FailureReason> {
+        self.send(request, waits).await.map_err(|error| self.explain(&error))
     }
 
     async fn send(&self, request: RedisRequest, waits: Duration) -> Result<RespValue, RedisError> {
@@ -238,10 +295,18 @@ fn parse_entry(entry: &RespValue) -> Option<StreamEntry> {
     Some(StreamEntry { position, fields: pairs.collect::<Option<_>>()? })
 }
 
-fn malformed_reply() -> String {
-    "malformed reply about a stream".to_owned()
+fn malformed_reply() -> FailureReason {
+    let message =
+        "the server's reply about the stream can't be read: it is no Redis, or a proxy changes replies";
+    FailureReason { code: "not-redis", message: message.to_owned() }
 }
 
-fn describe_error(error: RedisError) -> String {
-    error.to_string()
+fn ended(message: &str) -> FailureReason {
+    FailureReason { code: "connection-closed", message: message.to_owned() }
+}
+
+fn too_fast() -> FailureReason {
+    let message = "messages come faster than larder purges what they name: some are lost, and everything that they could \
+                   name is purged";
+    FailureReason { code: "too-many-messages", message: message.to_owned() }
 }

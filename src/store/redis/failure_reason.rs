@@ -5,7 +5,14 @@ mod rules;
 use super::error::RedisError;
 use crate::store::remote_status::{CONNECTING, FailureReason};
 pub(super) use rules::NO_PASSWORD;
-use rules::{CONNECTIONS, REPLIES, Rule};
+pub(crate) use rules::Rule;
+use rules::{CONNECTIONS, REPLIES};
+
+/// The place in the documentation that has the rights of the store's user.
+const ACL_OF_STORE: &str = "the smallest ACL in docs/redis.md";
+
+/// The same for the user of an event source.
+const ACL_OF_SOURCES: &str = "`Rights in Redis` in docs/events.md";
 
 /// Longest part of another program's words that an explanation repeats, in characters.
 const MAX_QUOTED_CHARS: usize = 200;
@@ -61,6 +68,22 @@ pub(super) fn explain(error: &RedisError, context: ExplainContext) -> FailureRea
     }
 }
 
+/// Explains a failure of an event source's server by the names of the source's settings.
+pub(super) fn explain_for_source(error: &RedisError, context: ExplainContext) -> FailureReason {
+    name_source_settings(match error {
+        RedisError::TimedOut => {
+            reason("no-reply", "the server does not answer in time: it hangs, is overloaded or far away")
+        }
+        error => explain(error, context),
+    })
+}
+
+/// Names the settings of an event source in place of the store's.
+pub(super) fn name_source_settings(explained: FailureReason) -> FailureReason {
+    let message = explained.message.replace("`store.redis", "`redis").replace(ACL_OF_STORE, ACL_OF_SOURCES);
+    FailureReason { message, ..explained }
+}
+
 /// Explains an ambiguous failure by what another connection to the port found.
 pub(super) fn explain_finding(
     before: &FailureReason,
@@ -98,11 +121,12 @@ pub(super) fn explain_reply(reply: &str) -> FailureReason {
     let words = server_words(reply);
     let unknown =
         || FailureReason { code: "error-reply", message: format!("Redis answers with an error: {words}") };
-    find(REPLIES, reply, &words).unwrap_or_else(unknown)
+    find_rule(REPLIES, reply, &words).unwrap_or_else(unknown)
 }
 
-fn explain_connection(detail: &str) -> FailureReason {
-    if let Some(found) = find(CONNECTIONS, detail, &tls_words(detail)) {
+/// Explains the failure of a connection, by an error in debug format.
+pub(crate) fn explain_connection(detail: &str) -> FailureReason {
+    if let Some(found) = find_rule(CONNECTIONS, detail, &tls_words(detail)) {
         return found;
     }
     if detail.contains("Decode Error") || detail.contains("frame_type") {
@@ -184,7 +208,8 @@ pub(super) fn connecting() -> FailureReason {
     reason(CONNECTING, "connecting to Redis")
 }
 
-fn find(rules: &[Rule], text: &str, words: &str) -> Option<FailureReason> {
+/// Explains `text` by the first rule that knows it; `words` is the part to repeat.
+pub(crate) fn find_rule(rules: &[Rule], text: &str, words: &str) -> Option<FailureReason> {
     let (code, _, message) =
         rules.iter().find(|(_, revealing, _)| revealing.iter().any(|word| text.contains(word)))?;
     Some(FailureReason { code, message: message.replace('%', words) })
@@ -200,7 +225,7 @@ fn tls_words(detail: &str) -> String {
 }
 
 /// Text of another program for one line of a log: escaped and cut.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::new();
     for (at, character) in text.chars().enumerate() {
         match character {

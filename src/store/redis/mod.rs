@@ -44,6 +44,7 @@ pub use error::{Redirect, RedisError};
 #[cfg(test)]
 pub(crate) use event_source::StreamState;
 pub(crate) use event_source::{ChannelEvent, RedisEventSource, StreamEntry, StreamRead};
+pub(crate) use failure_reason::{Rule, explain_connection, find_rule, quote};
 pub(super) use index::RedisIndex;
 pub(crate) use inspection::{Census, FindingLevel, Inspection, ServerFinding, count_keys, inspect};
 pub(super) use keys::KeyNames;

@@ -4,6 +4,7 @@
 mod announced;
 mod notify;
 mod pubsub;
+mod refused;
 mod silence;
 mod stream;
 mod webhook;

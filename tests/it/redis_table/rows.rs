@@ -177,6 +177,7 @@ pub const ROWS: &[Row] = &[
     redis("no HELLO: RESP2 only", Setup::Server(&["--rename-command", "HELLO", ""]), "works"),
     redis("no XADD", Setup::Server(&["--rename-command", "XADD", ""]), "works without the purge log"),
     redis("no RENAME", Setup::User(&["-rename"]), "works without leases"),
+    redis("no PERSIST", Setup::User(&["-persist"]), "works"),
     redis("no SCRIPT LOAD", Setup::User(&["-script", "+eval"]), "works"),
     redis("no EVALSHA", Setup::User(&["-evalsha"]), "shares nothing: `no-permission`"),
     redis("no INFO", Setup::User(&["-info"]), "shares nothing: `no-permission`"),

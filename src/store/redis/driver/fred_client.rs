@@ -160,18 +160,12 @@ impl RedisConnection for FredConnection {
 
     fn subscribe(&self, channel: &str) -> BoxFuture<Result<(), RedisError>> {
         let (client, channel) = (self.client.clone(), channel.to_owned());
-        Box::pin(async move {
-            let subscribed = client.subscribe(channel).await;
-            confirm_subscription(&client, subscribed).await
-        })
+        Box::pin(async move { confirm_subscription(&client, client.subscribe(channel)).await })
     }
 
     fn subscribe_pattern(&self, pattern: &str) -> BoxFuture<Result<(), RedisError>> {
         let (client, pattern) = (self.client.clone(), pattern.to_owned());
-        Box::pin(async move {
-            let subscribed = client.psubscribe(pattern).await;
-            confirm_subscription(&client, subscribed).await
-        })
+        Box::pin(async move { confirm_subscription(&client, client.psubscribe(pattern)).await })
     }
 
     fn ping(&self) -> BoxFuture<Result<(), RedisError>> {
@@ -180,12 +174,14 @@ impl RedisConnection for FredConnection {
     }
 }
 
-/// The library takes the refusal of a subscription for the reply to the next command.
-async fn confirm_subscription(client: &Client, mut subscribed: Result<(), Error>) -> Result<(), RedisError> {
-    if subscribed.is_ok() {
-        subscribed = client.ping::<()>(None).await;
-    }
-    subscribed.map_err(|error| to_redis_error(&error))
+/// The library takes the refusal of a subscription for the reply to the next command, and drops it if there is none. So a
+/// PING follows at once, before the refusal can arrive.
+async fn confirm_subscription(
+    client: &Client,
+    subscribing: impl Future<Output = Result<(), Error>>,
+) -> Result<(), RedisError> {
+    let (subscribed, answered) = tokio::join!(subscribing, client.ping::<()>(None));
+    subscribed.and(answered).map_err(|error| to_redis_error(&error))
 }
 
 impl ConnectionEvents for FredEvents {

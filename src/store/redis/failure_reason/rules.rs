@@ -4,7 +4,7 @@
 pub(in crate::store::redis) const NO_PASSWORD: &str = "no password:";
 
 /// A code, words that reveal it, and the explanation. `%` stands for the server's own words.
-pub(super) type Rule = (&'static str, &'static [&'static str], &'static str);
+pub(crate) type Rule = (&'static str, &'static [&'static str], &'static str);
 
 /// Replies to commands and to the login. Words are searched within the reply, because Redis 6.2 wraps the errors of
 /// scripts. The first match counts.
