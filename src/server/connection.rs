@@ -237,9 +237,15 @@ impl Connection {
         }
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         // A client that sent the rest would take the connection for one that is kept (RFC 9112 §9.3).
-        let closes = self.activity.is_within_content() || self.phase.has_reached(Phase::Draining);
+        let is_delimited_by_end =
+            version <= Version::HTTP_10 && response.body().size_hint().exact().is_none();
+        let closes = is_delimited_by_end
+            || self.activity.is_within_content()
+            || self.phase.has_reached(Phase::Draining);
         if !switches && version < Version::HTTP_2 && closes {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            // To a client of HTTP/1.0 hyper would say `keep-alive` beside it.
+            *response.version_mut() = version;
         }
         response.map(|body| TrackedBody::new(body, in_flight))
     }

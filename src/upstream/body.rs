@@ -151,10 +151,14 @@ impl UpstreamBody {
         };
         self.timeout.reset();
         let incoming = parts.incoming.as_ref();
-        self.is_end_stream = incoming.is_none_or(|incoming| incoming.is_end_stream());
         self.size_hint = incoming.map_or_else(SizeHint::default, |incoming| incoming.size_hint());
         let was_reset =
             frame.is_none() && incoming.is_some_and(|incoming| is_stream_reset(incoming, self.version));
+        let is_last = match &frame {
+            None => !was_reset,
+            Some(frame) => frame.as_ref().is_ok_and(Frame::is_trailers),
+        };
+        self.is_end_stream = is_last || incoming.is_none_or(|incoming| incoming.is_end_stream());
         if frame.as_ref().is_none_or(|frame| frame.is_err()) || self.is_end_stream {
             parts.release();
         }

@@ -201,7 +201,9 @@ impl RequestBody {
     fn is_complete(&self) -> bool {
         match &self.source {
             Source::Client(content) => content.is_complete(),
-            _ => self.is_end_stream(),
+            Source::Empty => true,
+            // Trailers can't follow a content whose length was announced over HTTP/1.1.
+            Source::Buffered(content, _) => content.is_none(),
         }
     }
 

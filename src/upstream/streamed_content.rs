@@ -125,7 +125,10 @@ impl ClientBody {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 self.timeout.record(frame.data_ref().map_or(1, |data| data.len() as u64));
-                Some(self.with_allowed_trailers(frame))
+                let frame = self.with_allowed_trailers(frame);
+                // Nothing follows them, and nobody polls again.
+                self.is_ended = frame.as_ref().is_ok_and(Frame::is_trailers);
+                Some(frame)
             }
             Some(Err(error)) => Some(Err(BodyError::from_client(error))),
             None if is_stream_reset(&self.incoming, self.version) => Some(Err(BodyError::RequestReset)),

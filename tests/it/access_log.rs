@@ -100,6 +100,20 @@ async fn each_request_leaves_a_line_that_says_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn a_response_without_a_length_is_whole_at_its_end() {
+    let upstream = Upstream::start();
+    let (larder, scratch) = with_access_log("format: json", &upstream);
+    upstream.on("/chunks", Answer::status(200).chunks(["one", "two"]));
+    upstream.on("/sum", Answer::status(200).chunks(["one"]).trailer("x-sum", "7"));
+    for path in ["/chunks", "/sum"] {
+        larder.get(path).await.assert_status(200);
+    }
+    for line in json(&scratch, 2).await {
+        assert_eq!(line["whole"], true, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn aborted_requests_are_logged_whatever_the_sample() {
     let upstream = Upstream::start();
     let (larder, scratch) = with_access_log("sample: 0", &upstream);

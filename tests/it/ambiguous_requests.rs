@@ -1,6 +1,6 @@
 //! Requests made to be read in two ways, or to poison what others get: there is one reading, or none.
 
-use crate::support::{Larder, Upstream};
+use crate::support::{Answer, Larder, Upstream};
 
 const ROUTES: &str = "
 routes:
@@ -160,5 +160,14 @@ async fn an_http_1_0_client_is_served() {
         raw.send("GET /a HTTP/1.0\r\nHost: api\r\n\r\n").await;
         let reply = raw.rest().await;
         assert!(reply.starts_with("HTTP/1.0 200 OK\r\n") && reply.ends_with("GET /a #1"), "{reply}");
+    }
+    // RFC 9112 §9.3: without a length the end of the connection is that of the content, so it is not kept.
+    upstream.on("/chunks", Answer::status(200).chunks(["one", "two"]));
+    for (path, kept) in [("/a", "keep-alive"), ("/chunks", "close")] {
+        let mut raw = larder.raw().await;
+        raw.send(format!("GET {path} HTTP/1.0\r\nHost: api\r\nConnection: keep-alive\r\n\r\n")).await;
+        let head = raw.read_until("\r\n\r\n").await.to_lowercase();
+        let connection: Vec<_> = head.lines().filter_map(|line| line.strip_prefix("connection: ")).collect();
+        assert_eq!(connection, [kept], "{head}");
     }
 }

@@ -211,8 +211,14 @@ async fn the_intent_of_a_long_content_stands_before_its_end_goes_out() {
     let larder = Larder::with(&yaml, &upstream);
     let uploads = Uploads::to(&upstream, "/w");
     let chunked = ("Transfer-Encoding: chunked", "1\r\nx\r\n");
-    for (count, ((framing, part), end)) in
-        [(chunked, "0\r\n\r\n"), (("Content-Length: 2", "x"), "x"), (chunked, "")].into_iter().enumerate()
+    for (count, ((framing, part), end)) in [
+        (chunked, "0\r\n\r\n"),
+        (chunked, "0\r\nX-Sum: 1\r\n\r\n"),
+        (("Content-Length: 2", "x"), "x"),
+        (chunked, ""),
+    ]
+    .into_iter()
+    .enumerate()
     {
         eventually("/a is stored", || async { larder.get("/a").await.is_hit().then_some(()) }).await;
         let mut raw = larder.raw().await;

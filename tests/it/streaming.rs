@@ -112,6 +112,27 @@ async fn trailers_cross_both_ways() {
     assert_eq!(seen, [("x-sum".to_owned(), "3".to_owned())]);
 }
 
+/// Nothing follows trailers (RFC 9112 §7.1.2), so the content before them is whole and can be read.
+#[tokio::test]
+async fn a_write_with_trailers_purges_all_that_it_names() {
+    let upstream = Upstream::start();
+    let routes =
+        "[{path: \"/a/{id}\", ttl: 60s, tags: [\"t:{id}\"]}, {path: /w, purges: [\"t:{request.json:/id}\"]}]";
+    for buffered in ["0", "64KiB"] {
+        let yaml =
+            format!("upstream: {{url: \"${{UPSTREAM}}\", buffer_requests: {buffered}}}\nroutes: {routes}");
+        let larder = Larder::with(&yaml, &upstream);
+        larder.get("/a/1").await.assert_stored();
+        let mut raw = larder.raw().await;
+        raw.send("POST /w HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n").await;
+        raw.send("Content-Type: application/json\r\n\r\n8\r\n{\"id\":1}\r\n0\r\nX-Sum: 3\r\n\r\n").await;
+        let head = raw.read_until("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("larder-position"), "{buffered}: {head}");
+        larder.get("/a/1").await.assert_fwd("uri-miss").assert_stored();
+        larder.get("/a/1").await.assert_hit();
+    }
+}
+
 /// RFC 9110 §5.1: a field has one name. The upstream may read `content_type` as the field with a dash.
 #[tokio::test]
 async fn trailers_with_underscores_are_treated_as_fields_are() {
