@@ -9,7 +9,9 @@ use larder::store::sources::StreamPosition;
 use tokio::time::{Instant, sleep};
 
 use crate::dice::Dice;
-use crate::history::{Duty, Point, Read, Seen};
+use crate::faults::Kind;
+use crate::history::{Duty, Point, ProcessId, Read, Seen};
+use crate::network::Network;
 use crate::plan::{Actor, Operation};
 use crate::redis::Reply;
 use crate::replica::{GUARD_LIMIT, Replica, Written};
@@ -23,16 +25,28 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// The write that a client knows of: the item, its version, and its `Larder-Position`.
 type Known = (usize, u64, String);
 
-struct Client {
+pub struct Client {
     simulation: Arc<Simulation>,
     dice: Dice,
     known: Option<Known>,
 }
 
+/// A write, as far as its client has heard of it.
+pub struct SentWrite {
+    replica: Arc<Replica>,
+    by: ProcessId,
+    item: usize,
+    id: u64,
+    /// When the first byte went to the upstream, and one, in milliseconds; zero: not yet.
+    sent: u64,
+    done: Point,
+    answer: Option<Written>,
+}
+
 /// Asks until the time is over.
 pub async fn run(simulation: Arc<Simulation>, number: u64, dice: Dice, until: Instant) {
     let actor = Actor::Client(number);
-    let mut client = Client { simulation, dice: dice.clone(), known: None };
+    let mut client = Client::new(&simulation, dice.clone());
     for number in 0.. {
         client.dice = dice.branch(number);
         sleep(client.dice.millis(0, 30)).await;
@@ -52,13 +66,16 @@ pub async fn run(simulation: Arc<Simulation>, number: u64, dice: Dice, until: In
 }
 
 impl Client {
-    fn choose(&mut self) -> (usize, Arc<Replica>) {
-        let slot = self.dice.below(self.simulation.setting().replicas);
-        (slot, self.simulation.replica(slot))
+    pub fn new(simulation: &Arc<Simulation>, dice: Dice) -> Self {
+        Self { simulation: simulation.clone(), dice, known: None }
+    }
+
+    fn choose_slot(&mut self) -> usize {
+        self.dice.below(self.simulation.setting().replicas)
     }
 
     /// Runs a request in the process of its replica.
-    async fn ask<T: Send + 'static>(
+    pub async fn ask<T: Send + 'static>(
         replica: &Arc<Replica>,
         request: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -72,10 +89,14 @@ impl Client {
     }
 
     async fn read(&mut self) {
-        let (slot, replica) = self.choose();
-        let by = self.simulation.process_id(slot);
-        let resource = self.dice.below(RESOURCES);
+        let (slot, resource) = (self.choose_slot(), self.dice.below(RESOURCES));
         let brings = self.dice.one_in(3);
+        self.read_at(slot, resource, brings).await;
+    }
+
+    /// Reads through a replica. `brings`: with the position of the last write that it knows of.
+    pub async fn read_at(&mut self, slot: usize, resource: usize, brings: bool) {
+        let (replica, by) = (self.simulation.replica(slot), self.simulation.process_id(slot));
         let known = self.known.clone().filter(|_| brings);
         let asked = self.simulation.world.history.now();
         let position = known.as_ref().map(|(_, _, position)| position.clone());
@@ -88,18 +109,30 @@ impl Client {
     }
 
     async fn write(&mut self) {
-        let (slot, replica) = self.choose();
-        let by = self.simulation.process_id(slot);
+        let slot = self.choose_slot();
         let (item, soft) = (self.dice.below(ITEMS), self.dice.one_in(4));
+        let mut content = self.dice.branch(1);
+        let slow_for = if content.one_in(3) { content.millis(0, 90) } else { Duration::ZERO };
+        let written = self.send_write(slot, item, soft, slow_for).await;
+        self.follow(written).await;
+    }
+
+    /// Writes an item through a replica. `slow_for`: how long its content takes.
+    pub async fn send_write(&self, slot: usize, item: usize, soft: bool, slow_for: Duration) -> SentWrite {
+        let (replica, by) = (self.simulation.replica(slot), self.simulation.process_id(slot));
         let sent = Arc::new(AtomicU64::new(0));
         let note = sent.clone();
         let mark_sent = move || note.store(crate::process::millis() + 1, Ordering::SeqCst);
         let id = self.simulation.world.history.now().order;
-        let mut content = self.dice.branch(1);
-        let slow_for = if content.one_in(3) { content.millis(0, 90) } else { Duration::ZERO };
         let writing = replica.clone().write((item, id), soft, slow_for, mark_sent);
         let answer = Self::ask(&replica, writing).await;
         let done = self.simulation.world.history.now();
+        SentWrite { replica, by, item, id, sent: sent.load(Ordering::SeqCst), done, answer }
+    }
+
+    /// Records from when on a write must be seen.
+    pub async fn follow(&mut self, written: SentWrite) {
+        let SentWrite { replica, by, item, id, sent, done, answer } = written;
         match answer {
             Some(Written::Done { version, purge, position }) => {
                 let duty = self.require(
@@ -118,8 +151,8 @@ impl Client {
                 }
             }
             Some(Written::Unknown { is_purged: true }) => self.expect_in_doubt((item, id), done).await,
-            None if self.simulation.setting().guarded && sent.load(Ordering::SeqCst) > 0 => {
-                self.expect_guarded((item, id), sent.load(Ordering::SeqCst)).await;
+            None if self.simulation.setting().guarded && sent > 0 => {
+                self.expect_guarded((item, id), sent).await;
             }
             _ => {}
         }
@@ -127,7 +160,9 @@ impl Client {
 
     /// A write with an unknown outcome is visible once its doubt is over.
     async fn expect_in_doubt(&mut self, write: (usize, u64), done: Point) {
-        if self.simulation.setting().has(crate::faults::Kind::ClockSteps) {
+        let setting = self.simulation.setting();
+        // A doubt that is lost with the index is told again by its replica: later, if that one hears nothing of the loss.
+        if setting.has(Kind::ClockSteps) || setting.has(Kind::FormerPrimaryGoesOn) {
             return;
         }
         let at = done.at + RESPONSE_TIMEOUT.as_millis() as u64;
@@ -153,37 +188,32 @@ impl Client {
         self.require(cause, item, version, None, Some(now));
     }
 
-    /// Somebody changes an item and announces it. Now and then the event is deleted at once or soon. Once the stream is
-    /// read up to the event, the change must be seen.
+    /// Somebody changes an item and announces it. Now and then the event is deleted at once or soon.
     async fn announce(&mut self) {
         let item = self.dice.below(ITEMS);
+        let deleted_after =
+            self.dice.one_in(4).then(|| self.dice.millis(0, 60) / (1 + 5 * u32::from(self.dice.one_in(2))));
+        self.announce_change(item, deleted_after).await;
+    }
+
+    /// Changes an item and announces it. Once the stream is read up to the event, the change must be seen.
+    pub async fn announce_change(&mut self, item: usize, deleted_after: Option<Duration>) {
         let version = self.simulation.upstream().apply(item, 0);
         let (network, id) = (self.simulation.network().clone(), item.to_string());
         let Some(Reply::Bulk(event)) = network.run_for_others(&["XADD", STREAM, "*", "id", &id]) else {
             return;
         };
         let event = String::from_utf8_lossy(&event).into_owned();
-        if self.dice.one_in(4) {
-            sleep(self.dice.millis(0, 60) / (1 + 5 * u32::from(self.dice.one_in(2)))).await;
+        if let Some(after) = deleted_after {
+            sleep(after).await;
             network.run_for_others(&["XDEL", STREAM, &event]);
         }
         // Positions of a stream that was lost may be later than those of another one, on a clock that was set back.
-        if self.simulation.setting().has(crate::faults::Kind::ClockSteps) {
+        if self.simulation.setting().has(Kind::ClockSteps) {
             return;
         }
         let added = StreamPosition::parse(&event).expect("a position");
-        let is_read = || {
-            let reply = network.run_for_others(&["HGETALL", &position_key()]);
-            let Some(Reply::Array(fields)) = reply else { return false };
-            let mut pairs = fields.chunks(2);
-            let position = pairs.find_map(|pair| match pair {
-                [Reply::Bulk(name), Reply::Bulk(value)] if &name[..] == b"position" => {
-                    StreamPosition::parse(std::str::from_utf8(value).ok()?)
-                }
-                _ => None,
-            });
-            position.is_some_and(|position| position >= added)
-        };
+        let is_read = || read_position(&network).is_some_and(|position| position >= added);
         for _ in 0..100 {
             if is_read() {
                 let now = self.simulation.world.history.now();
@@ -203,7 +233,7 @@ impl Client {
         cause: &'static str,
         item: usize,
         version: u64,
-        there: Option<(crate::history::ProcessId, Point)>,
+        there: Option<(ProcessId, Point)>,
         everywhere: Option<Point>,
     ) -> usize {
         let seen = Seen::Version { item, version };
@@ -211,9 +241,14 @@ impl Client {
     }
 
     async fn purge(&mut self) {
-        let (slot, replica) = self.choose();
-        let by = self.simulation.process_id(slot);
+        let slot = self.choose_slot();
         let resource = (!self.dice.one_in(4)).then(|| self.dice.below(RESOURCES));
+        self.purge_at(slot, resource).await;
+    }
+
+    /// An operator purges a resource through a replica, or all.
+    pub async fn purge_at(&mut self, slot: usize, resource: Option<usize>) {
+        let (replica, by) = (self.simulation.replica(slot), self.simulation.process_id(slot));
         let begun = self.simulation.world.history.now();
         let Some(Some(version)) = Self::ask(&replica, replica.clone().purge(resource)).await else { return };
         let history = &self.simulation.world.history;
@@ -253,4 +288,17 @@ impl Client {
             self.simulation.world.history.is_applied(duty);
         }
     }
+}
+
+/// How far the stream is read.
+pub fn read_position(network: &Network) -> Option<StreamPosition> {
+    let Some(Reply::Array(fields)) = network.run_for_others(&["HGETALL", &position_key()]) else {
+        return None;
+    };
+    fields.chunks(2).find_map(|pair| match pair {
+        [Reply::Bulk(name), Reply::Bulk(value)] if &name[..] == b"position" => {
+            StreamPosition::parse(std::str::from_utf8(value).ok()?)
+        }
+        _ => None,
+    })
 }

@@ -49,6 +49,8 @@ pub enum Kind {
     ReplicaUnheard,
     /// The same, because it stands still.
     ReplicaAsleep,
+    /// Another server becomes the primary; for one replica the former one goes on, and refuses writes.
+    FormerPrimaryGoesOn,
 }
 
 impl Kind {
@@ -89,6 +91,7 @@ impl Kind {
                 | Kind::RedisEvictsIndex
                 | Kind::FailoverWhole
                 | Kind::FailoverWithoutLastWrites
+                | Kind::FormerPrimaryGoesOn
         )
     }
 }
@@ -121,6 +124,11 @@ pub async fn strike(simulation: Arc<Simulation>, number: u64, kind: Kind, mut di
                 simulation.upstream().set_mood(mood);
                 sleep(dice.millis(50, 400)).await;
                 simulation.upstream().set_mood(Mood::Well);
+            }
+            Kind::FormerPrimaryGoesOn => {
+                simulation.network().split(&simulation.path(slot));
+                sleep(dice.millis(50, 500)).await;
+                simulation.network().heal();
             }
             _ if is_of_path(kind) => strike_path(&simulation, kind, &simulation.path(slot), &mut dice).await,
             _ => strike_redis(&simulation, kind, &mut dice).await,

@@ -27,6 +27,8 @@ pub struct Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obtained {
     Hit,
+    /// From the store, although other rules are in use.
+    HitUnderOtherRules,
     Fetched,
 }
 
@@ -134,14 +136,14 @@ impl History {
     /// The share of reads that were answered from the store.
     pub fn hits(&self) -> (u64, u64) {
         let reads = self.reads.lock();
-        let hits = reads.iter().filter(|read| read.obtained == Obtained::Hit).count();
+        let hits = reads.iter().filter(|read| read.obtained != Obtained::Fetched).count();
         (hits as u64, reads.len() as u64)
     }
 
     /// The first read that is older than it may be.
     pub fn check(&self, setting: &Setting) -> Option<Violation> {
         let (reads, duties) = (self.reads.lock(), self.duties.lock());
-        let hits = reads.iter().filter(|read| read.obtained == Obtained::Hit);
+        let hits = reads.iter().filter(|read| read.obtained != Obtained::Fetched);
         let seen = if setting.is_monotonic() { seen_versions(&reads) } else { Vec::new() };
         hits.into_iter().find_map(|read| {
             let missed = duties
@@ -149,6 +151,9 @@ impl History {
                 .chain(&seen)
                 .find(|duty| duty.applies(read, setting) && !duty.seen.is_seen_by(read))
                 .cloned();
+            let is_foreign = read.obtained == Obtained::HitUnderOtherRules;
+            let missed =
+                missed.or_else(|| is_foreign.then(|| Duty::broken_by(read, "other rules are in use")));
             let missed = missed.or_else(|| setting.outlived(read));
             missed.map(|duty| Violation { read: read.clone(), duty })
         })
@@ -170,6 +175,12 @@ fn seen_versions(reads: &[Read]) -> Vec<Duty> {
 }
 
 impl Duty {
+    /// A promise about the response itself that the read breaks.
+    pub fn broken_by(read: &Read, cause: &'static str) -> Self {
+        let seen = Seen::Purged { resource: None, begun: read.body.begun };
+        Self { cause, seen, there: None, everywhere: None, applied: None }
+    }
+
     fn applies(&self, read: &Read, setting: &Setting) -> bool {
         let before = |point: Point| point < read.asked;
         let brought = |(item, version): (usize, u64)| matches!(self.seen, Seen::Version { item: its, version: that } if its == item && that <= version);

@@ -14,6 +14,7 @@ mod reading;
 mod redis;
 mod replica;
 mod rules;
+mod scenes;
 mod setting;
 mod simulation;
 #[path = "../it/history/split_mix.rs"]

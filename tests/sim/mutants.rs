@@ -17,6 +17,9 @@ struct Mutant {
     to: &'static str,
 }
 
+/// Two conditions are not here, since nothing breaks without them: that a reply joins on to what is known, and that one from
+/// before brings no former epoch back (`PurgeView::apply`). A view that returns to an epoch replays a purge of everything
+/// (`RecentPurges::on_epoch_change`), and within an epoch what it knows only grows.
 const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "v1: a write does not purge responses under other rules",
@@ -58,6 +61,12 @@ const MUTANTS: &[Mutant] = &[
              || (MUTANT && silent_for > Duration::from_millis(100))\n            {",
     },
     Mutant {
+        name: "v3: responses under other rules are served",
+        file: "src/purge/index.rs",
+        from: "if self.has_other_rules(targets) {",
+        to: "if !MUTANT && self.has_other_rules(targets) {",
+    },
+    Mutant {
         name: "v4: a response is kept although it was fetched within settle",
         file: "src/purge/mod.rs",
         from: "if settle.is_zero() {",
@@ -86,6 +95,12 @@ const MUTANTS: &[Mutant] = &[
         file: "src/events/stream.rs",
         from: "    purge_entries(source, &found.entries).await?;",
         to: "    if !MUTANT {\n        purge_entries(source, &found.entries).await?;\n    }",
+    },
+    Mutant {
+        name: "v7: a former primary that is cut off goes on",
+        file: "src/store/redis/begin.lua",
+        from: "redis.call('ZREM', KEYS[1], '')",
+        to: "",
     },
     Mutant {
         name: "a: one purge of ten is skipped",
@@ -180,16 +195,16 @@ const MUTANTS: &[Mutant] = &[
         to: "Replay { targets, in_doubt: purged.in_doubt.keys().copied().filter(|_| !MUTANT).collect(), ",
     },
     Mutant {
-        name: "p: a reply that does not join on is believed",
+        name: "p: what was found valid outlives a change",
         file: "src/purge/view.rs",
-        from: "} else if reply.base > index.high_water() {",
-        to: "} else if !MUTANT && reply.base > index.high_water() {",
+        from: "if is_new || !reply.changes.is_empty() {",
+        to: "if is_new || (!MUTANT && !reply.changes.is_empty()) {",
     },
     Mutant {
-        name: "q: a reply from before brings a former epoch back",
-        file: "src/purge/view.rs",
-        from: "reply.base == PurgeVersion::default() && is_later",
-        to: "reply.base == PurgeVersion::default() && (MUTANT || is_later)",
+        name: "q: times are stored on the clock of the replica",
+        file: "src/store/encoding/clock_offset.rs",
+        from: "shift(here, self.lower)",
+        to: "if MUTANT { here } else { shift(here, self.lower) }",
     },
     Mutant {
         name: "u: a body whose tags are not known is shared after a purge",
@@ -210,6 +225,12 @@ const MUTANTS: &[Mutant] = &[
         to: "        if !MUTANT {\n            self.view.leave();\n        }\n",
     },
     Mutant {
+        name: "x: a replica that has left is confirmed again",
+        file: "src/purge/view.rs",
+        from: "&& !self.has_left.load(Ordering::Relaxed)",
+        to: "&& (MUTANT || !self.has_left.load(Ordering::Relaxed))",
+    },
+    Mutant {
         name: "r: a soft purge leaves its targets fresh",
         file: "src/purge/index.rs",
         from: "if record.soft > read.version {",
@@ -220,6 +241,24 @@ const MUTANTS: &[Mutant] = &[
         file: "src/purge/index.rs",
         from: "|| self.doubted_until(id, record) > read.time\n",
         to: "|| (!MUTANT && self.doubted_until(id, record) > read.time)\n",
+    },
+    Mutant {
+        name: "y: applied waits for nobody",
+        file: "src/store/redis/index/roll.rs",
+        from: "false => entry.known >= version,",
+        to: "false => MUTANT || entry.known >= version,",
+    },
+    Mutant {
+        name: "z: a mark that has expired leaves nothing",
+        file: "src/purge/index.rs",
+        from: "false => self.insert_record(*target, intent.version, PurgeMode::Hard, until),",
+        to: "false if MUTANT => {}\n                false => self.insert_record(*target, intent.version, PurgeMode::Hard, until),",
+    },
+    Mutant {
+        name: "aa: a purge that Redis refused once more counts as taken",
+        file: "src/store/redis/index/writing.rs",
+        from: "Ok(_) => journal.complete(&batch, &self.view),",
+        to: "Ok(_) => journal.complete(&batch, &self.view),\n                Err(_) if MUTANT => journal.complete(&batch, &self.view),",
     },
 ];
 

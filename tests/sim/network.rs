@@ -20,6 +20,8 @@ pub const START: u64 = 1_800_000_000_000_000;
 
 pub struct Network {
     pub server: Mutex<Server>,
+    /// A former primary that goes on, and the way that still leads to it.
+    former: Mutex<Option<(Arc<Path>, Server)>>,
     /// The server can do something again.
     resumed: Notify,
     links: Mutex<Vec<Weak<Link>>>,
@@ -111,7 +113,12 @@ impl Path {
 
 impl Network {
     pub fn new() -> Arc<Self> {
-        let network = Self { server: Mutex::default(), resumed: Notify::new(), links: Mutex::default() };
+        let network = Self {
+            server: Mutex::default(),
+            former: Mutex::default(),
+            resumed: Notify::new(),
+            links: Mutex::default(),
+        };
         network.server.lock().database.run_id = 1;
         Arc::new(network)
     }
@@ -143,6 +150,43 @@ impl Network {
         result
     }
 
+    /// Another server becomes the primary. The former one goes on for the replica at the end of `path`; it knows that it is
+    /// cut off, and refuses writes.
+    pub fn split(&self, path: &Arc<Path>) {
+        self.heal();
+        self.change(|server| {
+            let mut former = Server { commands: server.commands, ahead: server.ahead, ..Server::default() };
+            former.database = server.database.clone();
+            former.database.is_cut_off = true;
+            server.replace(server.database.clone());
+            *self.former.lock() = Some((path.clone(), former));
+        });
+        for link in self.links().iter().filter(|link| !Arc::ptr_eq(path, &link.path)) {
+            link.lose();
+        }
+    }
+
+    /// Ends the former primary.
+    pub fn heal(&self) {
+        let former = self.former.lock().take();
+        if let Some((path, _)) = former {
+            self.reset(Some(&path));
+        }
+    }
+
+    /// Whether the path leads to the former primary.
+    fn leads_to_former(&self, path: &Arc<Path>) -> bool {
+        self.former.lock().as_ref().is_some_and(|(its, _)| Arc::ptr_eq(its, path))
+    }
+
+    /// Calls `action` with the server that the path leads to.
+    fn with_server<T>(&self, path: &Arc<Path>, action: impl FnOnce(&mut Server) -> T) -> T {
+        match &mut *self.former.lock() {
+            Some((its, former)) if Arc::ptr_eq(its, path) => action(former),
+            _ => action(&mut self.server.lock()),
+        }
+    }
+
     /// Runs a command of somebody who is not larder. `None`: the server can't be reached.
     pub fn run_for_others(&self, words: &[&str]) -> Option<Reply> {
         let words: Vec<Bytes> = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
@@ -151,10 +195,11 @@ impl Network {
     }
 
     /// How long it takes to connect, and whether it succeeds.
-    pub fn try_connect(&self, path: &Path) -> (Duration, bool) {
+    pub fn try_connect(&self, path: &Arc<Path>) -> (Duration, bool) {
         const TIMEOUT: Duration = Duration::from_millis(500);
-        let (server, weather) = (self.server.lock(), path.weather.lock().clone());
-        match (server.is_down || weather.is_cut, server.is_hung || weather.is_silent) {
+        let (is_down, is_hung) = self.with_server(path, |server| (server.is_down, server.is_hung));
+        let weather = path.weather.lock().clone();
+        match (is_down || weather.is_cut, is_hung || weather.is_silent) {
             (true, _) => (path.delay(), false),
             (_, true) => (TIMEOUT, false),
             _ => (path.delay(), true),
@@ -169,12 +214,12 @@ impl Network {
         if fate.is_lost || (!link.has_epoch(epoch) && !fate.survives) {
             return None;
         }
-        let reply = self.run(&words).await?;
+        let reply = self.run(&link.path, &words).await?;
         if let Some(after) = fate.repeated_after {
-            let network = self.clone();
+            let (network, path) = (self.clone(), link.path.clone());
             tokio::spawn(async move {
                 sleep(after).await;
-                network.run(&words).await;
+                network.run(&path, &words).await;
             });
         }
         sleep(fate.back).await;
@@ -182,28 +227,30 @@ impl Network {
     }
 
     /// Runs a command once the server can. `None`: it is down.
-    async fn run(self: &Arc<Self>, words: &[Bytes]) -> Option<Reply> {
+    async fn run(self: &Arc<Self>, path: &Arc<Path>, words: &[Bytes]) -> Option<Reply> {
         loop {
             let resumed = self.resumed.notified();
-            {
-                let mut server = self.server.lock();
-                if server.is_down {
-                    return None;
-                }
-                if !server.is_hung {
-                    let reply = server.run(words);
-                    let messages = std::mem::take(&mut server.database.published);
-                    drop(server);
-                    messages.into_iter().for_each(|(channel, text)| self.publish(&channel, &text));
-                    return Some(reply);
-                }
+            let ran = self.with_server(path, |server| match (server.is_down, server.is_hung) {
+                (true, _) => Some(None),
+                (_, true) => None,
+                _ => Some(Some((server.run(words), std::mem::take(&mut server.database.published)))),
+            });
+            if let Some(ran) = ran {
+                let (reply, messages) = ran?;
+                messages.into_iter().for_each(|(channel, text)| self.publish(path, &channel, &text));
+                return Some(reply);
             }
             resumed.await;
         }
     }
 
-    fn publish(&self, channel: &Bytes, text: &Bytes) {
+    /// Tells the subscribers of the server that `path` leads to.
+    fn publish(&self, path: &Arc<Path>, channel: &Bytes, text: &Bytes) {
+        let is_former = self.leads_to_former(path);
         for link in self.links() {
+            if self.leads_to_former(&link.path) != is_former {
+                continue;
+            }
             let Some(epoch) = link.subscription(channel) else { continue };
             if link.path.weather.lock().loses_messages {
                 continue;

@@ -21,6 +21,7 @@ pub struct Operation {
 pub enum Actor {
     Client(u64),
     Fault(u64),
+    Scene,
 }
 
 /// The operations of a history. The randomness of each does not depend on which others take place.

@@ -95,9 +95,9 @@ impl Replica {
             return Some((body, Obtained::Fetched));
         }
         let mut stale = None;
-        if let Some((found, is_fresh)) = self.look_up(resource).await {
-            if is_fresh {
-                return Some((Body::decode(&found.body), Obtained::Hit));
+        if let Some((found, hit)) = self.look_up(resource).await {
+            if let Some(hit) = hit {
+                return Some((Body::decode(&found.body), hit));
             }
             stale = Some(found);
         }
@@ -132,13 +132,17 @@ impl Replica {
         }
     }
 
-    /// The stored response, and whether it is fresh.
-    async fn look_up(&self, resource: usize) -> Option<(StoredResponse, bool)> {
+    /// The stored response, and how it answers a request; `None`: it is not fresh.
+    async fn look_up(&self, resource: usize) -> Option<(StoredResponse, Option<Obtained>)> {
+        let reloads = self.reloads();
         let found = self.store.get(&key(resource)).resolve().await?;
         let StoredEntry::Response(response) = found.stored else { return None };
         let terms = response.head.terms();
         let age = self.clock.now().since(terms.received_at);
-        Some((response, age < terms.freshness_lifetime && found.soft_purged.is_none()))
+        let is_fresh = age < terms.freshness_lifetime && found.soft_purged.is_none();
+        let is_foreign = reloads == self.reloads() && response.head.fingerprint != Fingerprint(self.rules());
+        let hit = if is_foreign { Obtained::HitUnderOtherRules } else { Obtained::Hit };
+        Some((response, is_fresh.then_some(hit)))
     }
 
     async fn fetch_under_lease(
@@ -153,7 +157,7 @@ impl Replica {
                 match self.store.acquire_fetch_lease(&key(resource), false, LEASE_PATIENCE).await {
                     LeaseDecision::Acquired(acquired) => lease = Some(acquired),
                     LeaseDecision::LookAgain => match self.look_up(resource).await {
-                        Some((found, true)) => return Some((Body::decode(&found.body), Obtained::Hit)),
+                        Some((found, Some(hit))) => return Some((Body::decode(&found.body), hit)),
                         _ => continue,
                     },
                     _ => {}

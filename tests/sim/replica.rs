@@ -30,6 +30,7 @@ pub struct Replica {
     pub clock: Clock,
     /// The number of the rules in use: the same tags have other names under other rules.
     rules: AtomicU64,
+    reloads: AtomicU64,
     /// The consumer of change events, where there is a stream of them.
     events: Option<Arc<EventSources>>,
     pub world: Arc<Surroundings>,
@@ -78,9 +79,17 @@ impl Replica {
             process.enter(start).expect("a source")
         });
         let rules_number = AtomicU64::new(rules);
-        let fetches = Fetches::default();
-        let replica =
-            Self { process, store, clock, rules: rules_number, events, world: world.clone(), fetches };
+        let (reloads, fetches) = (AtomicU64::new(0), Fetches::default());
+        let replica = Self {
+            process,
+            store,
+            clock,
+            rules: rules_number,
+            reloads,
+            events,
+            world: world.clone(),
+            fetches,
+        };
         replica.use_rules(rules);
         replica.process.enter(|| replica.events.iter().for_each(|events| events.start()));
         Arc::new(replica)
@@ -90,9 +99,15 @@ impl Replica {
         self.rules.load(Ordering::SeqCst)
     }
 
+    /// How often rules were taken into use.
+    pub fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::SeqCst)
+    }
+
     /// A reload.
     pub fn use_rules(&self, rules: u64) {
         self.rules.store(rules, Ordering::SeqCst);
+        self.reloads.fetch_add(1, Ordering::SeqCst);
         self.process.enter(|| self.store.use_rules(rules_id(rules)));
         // Other events come with a restart. Until then they go with the former routes, as in `reload.rs`.
     }

@@ -8,7 +8,8 @@ use larder::purge::IndexBounds;
 
 use crate::dice::Dice;
 use crate::faults::Kind;
-use crate::history::{Duty, Read, Seen};
+use crate::history::{Duty, Read};
+use crate::scenes::Scene;
 
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -37,6 +38,8 @@ pub struct Setting {
     /// One acknowledgement of so many is followed by a wait until it is applied.
     pub waits: u64,
     pub faults: Vec<Kind>,
+    pub clients: u64,
+    pub scene: Option<Scene>,
 }
 
 impl Setting {
@@ -69,14 +72,47 @@ impl Setting {
             lasts: dice.millis(600, 1600),
             waits: 3,
             faults,
+            clients: 4,
+            scene: None,
         };
-        usual.with_theme(dice).with_leaving(&mut dice.branch(7))
+        usual.with_theme(dice).with_leaving(&mut dice.branch(7)).with_scene(&mut dice.branch(8))
+    }
+
+    /// A scene has fewer clients and one fault at most beside it, so that it mostly comes to its end.
+    fn with_scene(mut self, dice: &mut Dice) -> Self {
+        if !dice.one_in(6) {
+            return self;
+        }
+        let scene = *dice.pick(Scene::ALL);
+        self.scene = Some(scene);
+        self.faults.retain(|kind| !kind.loses_the_index() && *kind != Kind::ClockSteps);
+        self.faults.truncate(dice.below(2));
+        if scene == Scene::LostDoubt {
+            // A replica that is away would tell the new index of the doubt too late.
+            self.faults.clear();
+        }
+        (self.clients, self.lasts) = (2, dice.millis(500, 900));
+        (self.ttl, self.serve, self.settle) = (dice.millis(1000, 3000), Duration::ZERO, Duration::ZERO);
+        (self.guarded, self.has_events) = (scene == Scene::WriteAfterItsMark, scene == Scene::UnreadEvent);
+        match scene {
+            Scene::UnreadEvent => self.lasts = dice.millis(900, 1300),
+            Scene::WriteAfterItsMark => self.max_lag = Duration::ZERO,
+            Scene::FoldedDoubt => self.is_small = true,
+            Scene::LostDoubt => self.is_small = false,
+            Scene::ConfirmedAsItLeft => {
+                (self.max_lag, self.waits, self.has_local_tier) = (dice.millis(300, 900), 1, true);
+            }
+        }
+        self
     }
 
     /// Replicas that end and come back, and now and then one that nobody hears of for longer than it stays on the roll.
     fn with_leaving(mut self, dice: &mut Dice) -> Self {
         if dice.one_in(6) {
             self.faults.extend([Kind::ReplicaLeaves; 2]);
+        }
+        if dice.branch(1).one_in(15) {
+            self.faults.push(Kind::FormerPrimaryGoesOn);
         }
         if dice.one_in(60) {
             self.faults.push(*dice.pick(&[Kind::ReplicaUnheard, Kind::ReplicaAsleep]));
@@ -178,7 +214,7 @@ impl Setting {
     }
 
     pub fn loses_the_index(&self) -> bool {
-        self.faults.iter().any(|kind| kind.loses_the_index())
+        self.scene == Some(Scene::LostDoubt) || self.faults.iter().any(|kind| kind.loses_the_index())
     }
 
     /// Whether nobody sees an older version than somebody has seen.
@@ -195,13 +231,7 @@ impl Setting {
         let age = u128::from(read.asked.at.saturating_sub(read.body.received));
         // Two clocks that are compared over the network.
         let most = self.ttl.as_millis() + 300;
-        (age > most && !self.has(Kind::ClockSteps)).then_some(Duty {
-            cause: "its lifetime is over",
-            seen: Seen::Purged { resource: None, begun: read.body.begun },
-            there: None,
-            everywhere: None,
-            applied: None,
-        })
+        (age > most && !self.has(Kind::ClockSteps)).then(|| Duty::broken_by(read, "its lifetime is over"))
     }
 }
 

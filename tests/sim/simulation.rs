@@ -19,6 +19,7 @@ use crate::plan::{Operation, Plan};
 use crate::process::{Process, begin, end, simulate};
 use crate::redis::Database;
 use crate::replica::{Replica, Surroundings};
+use crate::scenes;
 use crate::setting::Setting;
 use crate::upstream::Upstream;
 
@@ -96,7 +97,10 @@ impl Simulation {
             tasks.spawn(strike(self.clone(), number, *kind, dice.branch(100 + number)));
         }
         let until = Instant::now() + self.setting().lasts;
-        for number in 0..4 {
+        if let Some(scene) = self.setting().scene {
+            tasks.spawn(scenes::play(self.clone(), scene, dice.branch(300)));
+        }
+        for number in 0..self.setting().clients {
             tasks.spawn(clients::run(self.clone(), number, dice.branch(200 + number), until));
         }
         let patience = self.setting().lasts + Duration::from_secs(5);

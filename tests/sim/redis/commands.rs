@@ -11,6 +11,9 @@ type Answer = Option<Reply>;
 
 impl Database {
     pub(super) fn run(&mut self, name: &str, words: &[Bytes]) -> Answer {
+        if self.is_cut_off && is_write(name) {
+            return Some(Reply::Error("NOREPLICAS Not enough good replicas to write.".to_owned()));
+        }
         match name {
             "PING" => Some(Reply::Status("PONG")),
             "TIME" => Some(self.time()),
@@ -185,6 +188,14 @@ impl Database {
 
     fn entry(&mut self, key: &Bytes, new: impl FnOnce() -> Value) -> &mut Entry {
         self.keys.entry(key.clone()).or_insert_with(|| Entry { value: new(), expires_at: None })
+    }
+}
+
+fn is_write(name: &str) -> bool {
+    match name {
+        "PING" | "TIME" | "INFO" | "PUBLISH" | "GET" | "GETRANGE" | "TYPE" | "EXISTS" | "PTTL"
+        | "HGETALL" | "XRANGE" | "XREVRANGE" | "XREAD" | "XINFO" | "ZSCORE" | "ZCARD" | "ZCOUNT" => false,
+        _ => !name.contains("RANGE") || name == "SETRANGE",
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Database {
     pub run_id: u64,
     /// The second replication id: that of the primary it was promoted from.
     pub former_id: u64,
+    /// A primary that is cut off from its replicas, and refuses writes (`min-replicas-to-write`).
+    pub is_cut_off: bool,
     /// Messages that are not delivered yet, with their channels.
     pub published: Vec<(Bytes, Bytes)>,
 }
