@@ -88,7 +88,7 @@ impl Setting {
         self.faults.retain(|kind| !kind.loses_the_index() && *kind != Kind::ClockSteps);
         self.faults.truncate(dice.below(2));
         if scene == Scene::LostDoubt {
-            // A replica that is away would tell the new index of the doubt too late.
+            // A replica that is unavailable would tell the new index of the doubt too late.
             self.faults.clear();
         }
         (self.clients, self.lasts) = (2, dice.millis(500, 900));
