@@ -18,6 +18,7 @@ use crate::policy::Route;
 use crate::policy::purge_scope::reached_routes;
 use crate::policy::purge_targets::PurgeTargets;
 use crate::policy::routes::Routes;
+use crate::policy::secret_parameters::mask_parameters;
 use crate::purge::{Purge, PurgeCause, PurgeIntent, PurgeVersion, Target, TargetId};
 use crate::store::{Store, StoreError};
 use crate::tasks::spawn;
@@ -196,7 +197,11 @@ impl PurgeLogLine {
             mode: purge.mode.as_str(),
             in_doubt_ms: u64::try_from(purge.in_doubt_for.as_millis()).unwrap_or(u64::MAX),
             targets: purge.targets.len(),
-            target_names: purge.describe_targets(),
+            target_names: purge
+                .describe_targets()
+                .iter()
+                .map(|name| mask_parameters(name).into_owned())
+                .collect(),
         }
     }
 

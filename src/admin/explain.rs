@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::AdminState;
 use super::purges::{self, PurgeEntry};
-use super::query::query_pairs;
+use super::query::{parse_object, query_pairs};
 use super::response::{AdminError, AdminResponse, json};
 use super::stored_key::describe_key;
 use crate::clock::Timestamp;
@@ -55,7 +55,7 @@ pub(super) async fn explain(
         return describe_key(state, &key).await;
     }
     let wanted = match body {
-        Some(body) => serde_json::from_slice(&body)
+        Some(body) => parse_object(&body)
             .map_err(|error| AdminError::bad_request(format!("invalid JSON body: {error}"), FIX))?,
         None => parse_query(query)?,
     };

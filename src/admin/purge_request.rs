@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 
-use super::query::{percent_decode, query_pairs};
+use super::query::{parse_object, percent_decode, query_pairs};
 use super::response::AdminError;
 use crate::policy::RequestHead;
 use crate::policy::invalidation::purge_url_targets;
@@ -31,8 +31,8 @@ struct PurgeRequest {
 }
 
 pub(super) fn parse_body(routes: &Routes, body: &[u8]) -> Result<Purge, AdminError> {
-    let request: PurgeRequest = serde_json::from_slice(body)
-        .map_err(|error| AdminError::bad_request(error.to_string(), REQUEST_EXAMPLE))?;
+    let request: PurgeRequest =
+        parse_object(body).map_err(|error| AdminError::bad_request(error, REQUEST_EXAMPLE))?;
     let mode = if request.soft { PurgeMode::Soft } else { PurgeMode::Hard };
     let targets = request.resolve_targets(routes)?;
     match targets.len() {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::query::query_pairs;
 use super::response::AdminError;
 use super::stats::format_rfc3339;
+use crate::policy::secret_parameters::mask_parameters;
 use crate::purge::{AuditFilter, AuditRecord, PurgeCause, PurgeVersion};
 use crate::store::AuditPage;
 
@@ -65,7 +66,7 @@ impl PurgeEntry {
             at: format_rfc3339(record.at),
             why: record.cause,
             mode: if record.soft { "soft" } else { "hard" },
-            targets: record.targets,
+            targets: record.targets.iter().map(|target| mask_parameters(target).into_owned()).collect(),
             target_count: record.target_count,
             replica: record.replica,
         }

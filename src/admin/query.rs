@@ -1,10 +1,20 @@
-//! Decodes percent-encoded paths and queries.
+//! Decodes percent-encoded paths and queries, and JSON contents.
+
+use serde::Deserialize;
 
 use super::response::AdminError;
 use crate::policy::path::decode_escapes;
 
 /// The parameter that may be given more than once: a field of the request to explain.
 const REPEATED: &str = "header";
+
+/// Parses a JSON object. Of an array serde would take the items for the fields in their order.
+pub(super) fn parse_object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err("expected an object, not an array".to_owned());
+    }
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
 
 /// Decodes the parameters of a query.
 pub(super) fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, AdminError> {

@@ -182,6 +182,20 @@ async fn a_purge_names_tags_prefixes_and_everything() {
     assert_eq!(purges[0].targets, expected);
 }
 
+#[tokio::test]
+async fn an_array_is_no_request() {
+    let admin = Admin::new();
+    for (target, body) in [
+        ("POST /purge", "[[],[],[],true]"),
+        ("POST /purge", ""),
+        ("POST /explain", r#"["GET", "http://a/b"]"#),
+    ] {
+        let (status, _, answer) = admin.send(target, &[], body).await;
+        assert_eq!(status, 400, "{target} {body}: {answer}");
+    }
+    assert!(admin.purges().is_empty());
+}
+
 /// Whether purges of URLs and prefixes reach a path and query on `h.example`.
 #[tokio::test]
 async fn urls_and_prefixes_purge_as_the_method_does() {

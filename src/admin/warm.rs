@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::AdminState;
 use super::event_stream::{KEEP_ALIVE_INTERVAL, acquire_slot, respond};
+use super::query::parse_object;
 use super::response::{AdminError, AdminResponse, json};
 use crate::warming::{ActiveRun, RefreshRequest, Tally, WarmRequest, WarmResult};
 
@@ -64,7 +65,7 @@ impl AdminState {
 }
 
 fn parse_body<'b, T: Deserialize<'b>>(body: &'b [u8], form: &str) -> Result<T, AdminError> {
-    serde_json::from_slice(body).map_err(|error| AdminError::bad_request(error.to_string(), form))
+    parse_object(body).map_err(|error| AdminError::bad_request(error, form))
 }
 
 fn warming_unavailable() -> AdminError {

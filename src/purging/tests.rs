@@ -177,6 +177,14 @@ async fn a_write_goes_on_only_under_an_intent_that_stands() {
 }
 
 #[test]
+fn the_log_shows_no_credentials_of_urls() {
+    let path = NormalizedPath::new("/a");
+    let target = Target::Url { host: None, path, query: "access_token=s3cret&page=2".into() };
+    let line = PurgeLogLine::new(&Purge::hard(vec![target]), PurgeSource::Admin, None);
+    assert_eq!(line.target_names, ["url /a?access_token=***&page=2"]);
+}
+
+#[test]
 fn the_log_names_targets_up_to_a_bound() {
     let path = NormalizedPath::new("/p");
     for (target, expected) in [
