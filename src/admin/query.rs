@@ -8,7 +8,7 @@ use crate::policy::path::decode_escapes;
 /// The parameter that may be given more than once: a field of the request to explain.
 const REPEATED: &str = "header";
 
-/// Parses a JSON object. Of an array serde would take the items for the fields in their order.
+/// Parses a JSON object. serde would take an array, too, with the fields in their order.
 pub(super) fn parse_object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, String> {
     if body.trim_ascii_start().starts_with(b"[") {
         return Err("expected an object, not an array".to_owned());
