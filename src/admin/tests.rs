@@ -169,9 +169,8 @@ async fn a_purge_names_tags_prefixes_and_everything() {
     let named = ["tag a", "tag b", "prefix /api", "prefix h.example/x", "everything"];
     assert_eq!((&answer["targets"], &answer["targetCount"]), (&json!(named), &json!(5)), "{answer}");
     assert_eq!(answer["matched"], json!({"responses": 0, "bytes": 0}));
-    let purges = admin.purges();
-    assert_eq!(purges.len(), 1);
-    assert_eq!(purges[0].mode, PurgeMode::Hard);
+    let [purge] = &admin.purges()[..] else { panic!("one purge") };
+    assert_eq!(purge.mode, PurgeMode::Hard);
     let expected = [
         Target::tag("a"),
         Target::tag("b"),
@@ -179,7 +178,7 @@ async fn a_purge_names_tags_prefixes_and_everything() {
         prefix(Some("h.example"), "/x"),
         Target::Everything,
     ];
-    assert_eq!(purges[0].targets, expected);
+    assert_eq!(purge.targets, expected);
 }
 
 /// Whether purges of URLs and prefixes reach a path and query on `h.example`.
