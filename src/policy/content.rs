@@ -154,10 +154,13 @@ impl Content {
         }
     }
 
-    /// All values of one form field.
+    /// All values of one form field, also as readers see them that separate fields by `;`.
     pub(super) fn form_values(&self, name: &str) -> Vec<String> {
         match self {
-            Content::Form(text) => query::query_values(Some(text), name),
+            Content::Form(text) => {
+                let named = query::decoded_pairs_of_any_reader(text).filter(|(other, _)| other == name);
+                named.map(|(_, value)| value.into_owned()).collect()
+            }
             Content::Json(_) => Vec::new(),
         }
     }

@@ -167,9 +167,11 @@ impl JsonWriter<'_> {
     }
 }
 
-/// The fields sorted by name, as a query of the same text would be. `None`: the order of some may have a meaning.
+/// The fields sorted by name, as a query of the same text would be. `None`: the order of some may have a meaning, or a `;` may
+/// separate some.
 fn canonical_form(content: &[u8], ignored: &[String]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(content).ok().filter(|text| !has_similar_names(text))?;
+    let text =
+        std::str::from_utf8(content).ok().filter(|text| !text.contains(';') && !has_similar_names(text))?;
     let selected = QueryRule::Ignore(ignored.to_vec()).select(Some(text));
     Some(selected.map(|form| form.into_owned().into_bytes()).unwrap_or_default())
 }
@@ -262,6 +264,11 @@ mod tests {
         let form = |content| canonical("application/x-www-form-urlencoded", content);
         assert_eq!(form("b=2&a=1&utm_source=x&a=0"), "fa=1&a=0&b=2");
         assert_eq!(form(""), "f");
+        // Some readers separate fields by `;`, too.
+        for content in ["q=knots&utm_x=1;q=evil", "b=1;a=2"] {
+            assert_eq!(form(content), format!("r{content}"));
+        }
+        assert_eq!(form("b=1%3B2&a=2"), "fa=2&b=1%3B2");
         // The upstream may take both names for one, and use the last.
         for content in ["user_id=2&user.id=1", "id=2&ID=1", "b=1&a%5B%5D=2&a%5b0%5d=1", "b+c=2&b_c=1"] {
             assert_eq!(form(content), format!("r{content}"));

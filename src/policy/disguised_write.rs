@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::content::{Content, parse_unambiguous_json};
 use super::methods::is_safe;
-use super::query::decoded_pairs;
+use super::query::decoded_pairs_of_any_reader;
 use super::{RequestHead, graphql};
 
 /// The decoded content that is looked at.
@@ -29,6 +29,10 @@ enum Form {
     UrlEncoded,
     GraphQl,
     Multipart,
+    /// No media type: Rack reads a form.
+    Unnamed,
+    /// Not one media type: nobody knows which of them an upstream takes it for.
+    Unclear,
     Other,
 }
 
@@ -52,7 +56,12 @@ pub(super) fn find_role(request: &RequestHead<'_>, content: &[u8]) -> ContentRol
         _ if in_query.may_write() => true,
         form if request.headers.contains_key(CONTENT_ENCODING) => form != Form::Other,
         Form::GraphQl => str::from_utf8(content).map_or(true, graphql::may_write),
-        Form::Multipart => true,
+        Form::Multipart | Form::Unclear => true,
+        Form::Unnamed => {
+            let form = Members::from_form(str::from_utf8(content).unwrap_or_default());
+            let json = parse_unambiguous_json(content);
+            form.may_write() || json.is_none_or(|value| json_may_write(&value, &in_query))
+        }
         // Some APIs take all content for JSON.
         Form::Other => parse_unambiguous_json(content).is_some_and(|value| json_may_write(&value, &in_query)),
     };
@@ -78,7 +87,7 @@ pub(crate) fn may_write_unread(method: &Method, headers: &HeaderMap, query: Opti
 /// Whether the query of a POST asks for another method that writes.
 pub(super) fn query_overrides_method(request: &RequestHead<'_>) -> bool {
     let query = request.query.filter(|query| *request.method == Method::POST && query.contains(['_', '%']));
-    let pairs = query.map(decoded_pairs);
+    let pairs = query.map(decoded_pairs_of_any_reader);
     pairs.into_iter().flatten().any(|(name, value)| overrides_method(&name, &value))
 }
 
@@ -90,22 +99,47 @@ fn overrides_method(name: &str, value: &str) -> bool {
 }
 
 fn find_form(headers: &HeaderMap) -> Form {
-    let mut forms = headers.get_all(CONTENT_TYPE).iter().map(|value| {
-        let text = String::from_utf8_lossy(HeaderValue::as_bytes(value)).to_ascii_lowercase();
-        match text.split(';').next().unwrap_or_default().trim() {
-            "application/x-www-form-urlencoded" => Form::UrlEncoded,
-            "application/graphql" => Form::GraphQl,
-            media_type if media_type.starts_with("multipart/") => Form::Multipart,
-            media_type if media_type.ends_with("json") => Form::Json,
-            _ => Form::Other,
-        }
-    });
-    match (forms.next(), forms.next()) {
-        (Some(form), None) => form,
-        (None, _) => Form::Other,
+    let mut fields = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    match (fields.next(), fields.next()) {
+        (Some(field), None) => parse_form(&String::from_utf8_lossy(field).to_ascii_lowercase()),
+        (None, _) => Form::Unnamed,
         // Which line counts is not known.
-        (Some(_), Some(_)) => Form::Multipart,
+        (Some(_), Some(_)) => Form::Unclear,
     }
+}
+
+/// `field`: in lower case.
+fn parse_form(field: &str) -> Form {
+    match field.split(';').next().unwrap_or_default().trim() {
+        "" if field.trim().is_empty() => Form::Unnamed,
+        media_type if !is_media_type(media_type) || is_list(field) => Form::Unclear,
+        "application/x-www-form-urlencoded" => Form::UrlEncoded,
+        "application/graphql" => Form::GraphQl,
+        media_type if media_type.starts_with("multipart/") => Form::Multipart,
+        media_type if media_type.ends_with("json") => Form::Json,
+        _ => Form::Other,
+    }
+}
+
+/// RFC 9110 §8.3.1.
+fn is_media_type(text: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_tchar);
+    text.split_once('/').is_some_and(|(name, subtype)| is_token(name) && is_token(subtype))
+}
+
+/// Whether a comma outside of quotes follows, or a quote has no end.
+fn is_list(field: &str) -> bool {
+    let (mut is_quoted, mut is_escaped, mut has_comma) = (false, false, false);
+    for c in field.chars() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => has_comma |= c == ',' && !is_quoted,
+        }
+    }
+    is_quoted || has_comma
 }
 
 /// A request, or a batch of such.
@@ -128,7 +162,7 @@ struct Members<'v>(Vec<(String, Cow<'v, Value>)>);
 
 impl<'v> Members<'v> {
     fn from_form(form: &str) -> Self {
-        let fields = decoded_pairs(form)
+        let fields = decoded_pairs_of_any_reader(form)
             .map(|(name, value)| (name.trim().to_ascii_lowercase(), Cow::Owned(Value::from(value))));
         Self(fields.collect())
     }
@@ -224,6 +258,15 @@ mod tests {
             (form, "_HttpMethod=PUT"),
             (form, "%5Fmethod=patch"),
             (form, "_method=x%20y"),
+            (form, "x=1;_method=DELETE"),
+            (form, "x=1; _method=DELETE&y=2"),
+            // Not media types: Rack and PHP read some of them as forms.
+            ("application/x-www-form-urlencoded,x", "_method=DELETE"),
+            ("application/x-www-form-urlencoded x", "_method=DELETE"),
+            ("text/plain; a=b, application/json", "x"),
+            ("text/plain; a=\"b", "x"),
+            ("text", "x"),
+            ("", "_method=DELETE"),
             (form, "query=mutation+%7B+a+%7D"),
             (form, "extensions=%7B%22persistedQuery%22:%7B%7D%7D"),
             ("multipart/form-data; boundary=x", "--x"),
@@ -250,6 +293,9 @@ mod tests {
             (form, "_method=HEAD"),
             ("text/plain", "mutation { a }"),
             ("application/xml", "<a/>"),
+            ("", r#"{"q": "knots"}"#),
+            (form, "q=knots;page=2"),
+            ("text/plain; charset=\"a,\\\",b\" ; x=y;", "x"),
         ] {
             assert!(!is_write(media_type, content), "{media_type} {content}");
         }
@@ -269,7 +315,8 @@ mod tests {
             (&json, "query=knots", "[{}, {}]", true),
             (&json, "page=2", "[{}, {}]", false),
             (&json, "method=get", r#"{"params": []}"#, true),
-            (&other, "method=get&params=%5B%5D", "<a/>", true),
+            (&other, "method=get&params=%5B%5D", "", true),
+            (&json, "a=1;_method=DELETE", "{}", true),
             (&json, "query=%7Ba%7D", r#"{"variables": {}}"#, false),
             (&json, "operationName=Q", r#"{"query": "query Q { a }"}"#, false),
             (&json, "query=knots&page=2", "{}", false),
@@ -279,8 +326,27 @@ mod tests {
                 RequestHead { query: Some(query), ..RequestHead::new(&Method::POST, "/a", headers) };
             assert_eq!(may_write(&request, content.as_bytes()), expected, "{query} {content}");
         }
+        let other = fields(&[("content-type", "text/plain")]);
         assert!(may_write_unread(&Method::POST, &other, Some("query=mutation%7Ba%7D")));
         assert!(!may_write_unread(&Method::POST, &other, Some("page=2")));
+    }
+
+    /// Rack reads it as a form, and some APIs as JSON.
+    #[test]
+    fn content_without_a_media_type_may_write() {
+        let headers = HeaderMap::new();
+        let request = RequestHead::new(&Method::POST, "/a", &headers);
+        for (content, expected) in [
+            ("_method=DELETE", true),
+            ("x", true),
+            (r#"{"_method": "DELETE"}"#, true),
+            (r#"{"q": "&_method=DELETE&"}"#, true),
+            (r#"{"q": "knots"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(may_write(&request, content.as_bytes()), expected, "{content}");
+        }
+        assert!(may_write_unread(&Method::POST, &headers, None));
     }
 
     #[test]
@@ -302,9 +368,13 @@ mod tests {
 
     #[test]
     fn a_query_may_ask_for_another_method() {
-        for (query, expected) in
-            [("a=1&_method=DELETE", true), ("%5fmethod=put", true), ("_method=get", false), ("a=%20", false)]
-        {
+        for (query, expected) in [
+            ("a=1&_method=DELETE", true),
+            ("a=1;_method=DELETE", true),
+            ("%5fmethod=put", true),
+            ("_method=get", false),
+            ("a=%20", false),
+        ] {
             let headers = HeaderMap::new();
             let request =
                 RequestHead { query: Some(query), ..RequestHead::new(&Method::POST, "/a", &headers) };

@@ -102,6 +102,12 @@ pub(super) fn decoded_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, 
         .map(|(name, pair)| (name, decode(pair.split_once('=').map_or("", |(_, value)| value))))
 }
 
+/// The decoded names and values as readers of `&` see them, and then as readers do that separate by `;`, too.
+pub(super) fn decoded_pairs_of_any_reader(form: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let parts = form.split(['&', ';']).map(str::trim_start).filter(|_| form.contains(';'));
+    decoded_pairs(form).chain(parts.flat_map(decoded_pairs))
+}
+
 /// `sorts`: by name; parameters with the same name keep their order, which is significant.
 pub(super) fn join_pairs(mut pairs: Vec<QueryPair<'_>>, sorts: bool) -> Option<Cow<'_, str>> {
     if sorts {

@@ -179,18 +179,24 @@ impl TargetId {
     }
 }
 
-/// A query with the digits of its percent-encoded bytes in upper case (RFC 3986 §6.2.2.1).
+/// A query with the digits of its percent-encoded bytes in upper case, and unreserved characters decoded (RFC 3986 §6.2.2).
 pub(crate) fn normalize_escapes(query: &str) -> Cow<'_, str> {
     let bytes = query.as_bytes();
-    let is_escape =
-        |at: usize| bytes.get(at..at + 3).is_some_and(|escape| parse_percent_escape(escape).is_some());
-    let lower = |at: usize| bytes[at + 1..at + 3].iter().any(u8::is_ascii_lowercase);
-    if !memchr::memchr_iter(b'%', bytes).any(|at| is_escape(at) && lower(at)) {
+    let escape = |at: usize| bytes.get(at..at + 3).and_then(parse_percent_escape);
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_lower = |at: usize| bytes[at + 1..at + 3].iter().any(u8::is_ascii_lowercase);
+    let changes = |at: usize| escape(at).is_some_and(|byte| is_unreserved(byte) || is_lower(at));
+    if !memchr::memchr_iter(b'%', bytes).any(changes) {
         return Cow::Borrowed(query);
     }
-    let mut normal = query.to_owned().into_bytes();
-    for at in memchr::memchr_iter(b'%', bytes).filter(|at| is_escape(*at)) {
-        normal[at + 1..at + 3].make_ascii_uppercase();
+    let (mut normal, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        match escape(at) {
+            Some(byte) if is_unreserved(byte) => normal.push(byte),
+            Some(_) => normal.extend(bytes[at..at + 3].to_ascii_uppercase()),
+            None => normal.push(bytes[at]),
+        }
+        at += if escape(at).is_some() { 3 } else { 1 };
     }
     Cow::Owned(String::from_utf8_lossy(&normal).into_owned())
 }
@@ -305,6 +311,27 @@ mod tests {
             "/../api/courses/7",
         ] {
             assert_eq!(NormalizedPath::new(spelling), expected, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn equivalent_queries_are_one_url() {
+        for (query, expected) in [
+            ("q=%7Eada&p=a%2Db%5F%2e", "q=~ada&p=a-b_."),
+            ("q=%2f%41%7a%30", "q=%2FAz0"),
+            ("q=%257e%2B+%20", "q=%257e%2B+%20"),
+            ("q=%7", "q=%7"),
+            ("q=%e2%82%ac", "q=%E2%82%AC"),
+        ] {
+            assert_eq!(normalize_escapes(query), expected);
+            let url = |query: &str| Target::Url {
+                host: None,
+                path: NormalizedPath::new("/s"),
+                query: query.to_owned(),
+            };
+            assert_eq!(url(query).id(), url(expected).id());
+            let stored = Target::ids_for_response("h", &NormalizedPath::new("/s"), query, []);
+            assert!(stored.contains(&url(expected).id()), "{query}");
         }
     }
 

@@ -223,11 +223,17 @@ routes:
         (JSON, r#"{"jsonrpc": "2.0", "method": "rename", "params": ["A"], "id": 1}"#),
         ("application/graphql", "mutation { rename(id: 7) }"),
         (FORM, "_method=DELETE"),
+        (FORM, "x=1;_method=DELETE"),
+        ("application/x-www-form-urlencoded,x", "_method=DELETE"),
+        ("application/x-www-form-urlencoded x", "_method=DELETE"),
     ] {
         post(JSON, query).await.assert_stored();
         for _ in 0..2 {
             post(media_type, content).await.assert_fwd("method").assert_status(200);
         }
+    }
+    for _ in 0..2 {
+        larder.request("POST", "/graphql").body("_method=DELETE").await.assert_fwd("method");
     }
     // Without purges of its own, such a write purges as any other does.
     let reads = |path: &str| larder.request("POST", path).header("content-type", JSON).body("{}");

@@ -131,6 +131,9 @@ fn a_form_is_read_of_requests_alone() {
     assert_eq!(form.form_values("a"), ["1 2", "3"]);
     assert_eq!(form.form_values("b"), [","]);
     assert!(form.form_values("c").is_empty());
+    let both = Content::parse_request(&fields(&typed), b"a=7;x=1&x=2; a=8", LIMIT).unwrap();
+    assert_eq!(both.form_values("a"), ["7;x=1", "7", "8"]);
+    assert_eq!(both.form_values("x"), ["2; a=8", "1", "2"]);
     assert_eq!(response(&typed, b"a=1"), Err(UnreadableContent::Type));
     let multipart = [("content-type", "multipart/form-data; boundary=x")];
     assert_eq!(Content::parse_request(&fields(&multipart), b"--x--", LIMIT), Err(UnreadableContent::Type));

@@ -4,7 +4,7 @@
 
 use http::HeaderMap;
 
-use super::tag_pattern::{literal, parse_tag_pattern};
+use super::tag_pattern::{has_any_character, literal, parse_tag_pattern};
 use crate::purge::{NormalizedPath, PurgeMode, Target};
 
 /// How a field separates its tags.
@@ -221,7 +221,13 @@ fn url_pattern(pattern: &str, host: Option<String>) -> Result<Target, String> {
         Some(rest) => (!rest.ends_with(".*"), rest),
         None => (false, anchored),
     };
-    let path = literal(rest.strip_suffix(".*").unwrap_or(rest)).ok_or_else(refuse)?;
+    let rest = rest.strip_suffix(".*").unwrap_or(rest);
+    // Below the prefix, a dot does not matter.
+    let compared = if is_exact { rest } else { rest.rsplit_once('/').map_or(rest, |(above, _)| above) };
+    let path = literal(rest).ok_or_else(refuse)?;
+    if has_any_character(compared) {
+        return Err(format!("`X-Url: {pattern}`: `.` matches any character; write `\\.` for a dot"));
+    }
     if !path.starts_with('/') || path.contains('?') {
         return Err(refuse());
     }
@@ -245,7 +251,10 @@ pub(super) fn ban_tags(value: &str) -> Result<Vec<String>, String> {
     let inner = value.trim();
     let inner = inner.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(inner);
     let parts = inner.split(|c: char| c == '|' || c == ',' || c.is_whitespace());
-    let tags = parts.filter(|part| !part.is_empty()).map(literal);
+    // A plain list is no expression.
+    let is_expression = value.contains(['(', '|']);
+    let text = |part| literal(part).filter(|_| !is_expression || !has_any_character(part));
+    let tags = parts.filter(|part| !part.is_empty()).map(text);
     tags.collect::<Option<_>>().ok_or_else(|| {
         format!("`{value}`: expected tags, or an alternative of tags such as `(^|,)(a|b)(,|$)`")
     })
@@ -293,6 +302,14 @@ mod tests {
             ("^/api/cour", Some(prefix("/api"))),
             ("^/api/cour.*", Some(prefix("/api"))),
             ("^/(a|b)$", None),
+            // A dot is any character, also a slash.
+            ("^/items.7$", None),
+            ("^/items/.$", None),
+            ("^.items$", None),
+            ("^/v1.0/.*", None),
+            ("^/v1\\.0/.*", Some(prefix("/v1.0"))),
+            ("^/api/cour.es", Some(prefix("/api"))),
+            ("^/api/a.html.*", Some(prefix("/api"))),
             ("\\.png$", None),
             ("/a[0-9]", None),
             ("/a?", None),
@@ -404,6 +421,10 @@ mod tests {
             ("(^|,)(tag\\-one|b)(,|$)", Some(vec!["tag-one", "b"])),
             ("a|b", Some(vec!["a", "b"])),
             ("a.*", None),
+            ("a.7 b", Some(vec!["a.7", "b"])),
+            ("a.7|b", None),
+            ("(a.7)", None),
+            ("(^|,)(a.7)(,|$)", None),
             ("[ab]", None),
         ] {
             let expected = expected.map(|tags| tags.into_iter().map(str::to_owned).collect::<Vec<_>>());

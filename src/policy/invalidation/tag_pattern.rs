@@ -63,7 +63,7 @@ fn parse_literal(rest: &mut &str) -> Option<String> {
     }
     let (written, after) = rest.split_at(length);
     *rest = after;
-    literal(written).filter(|tag| !tag.is_empty())
+    literal(written).filter(|tag| !tag.is_empty() && !has_any_character(written))
 }
 
 fn strip(rest: &mut &str, prefix: &str) -> bool {
@@ -72,7 +72,20 @@ fn strip(rest: &mut &str, prefix: &str) -> bool {
     after.is_some()
 }
 
-/// The text that a pattern without operators matches.
+/// Whether an unescaped dot stands for any character.
+pub(super) fn has_any_character(pattern: &str) -> bool {
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '.' => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// The text that a pattern without operators matches, if its dots are literal ones.
 pub(super) fn literal(pattern: &str) -> Option<String> {
     let mut text = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();
@@ -80,7 +93,6 @@ pub(super) fn literal(pattern: &str) -> Option<String> {
         match c {
             '\\' => text.push(chars.next().filter(|c| c.is_ascii_punctuation())?),
             '*' | '+' | '?' | '[' | ']' | '(' | ')' | '{' | '}' | '^' | '$' | '|' => return None,
-            // An unescaped dot is most likely a literal one.
             c => text.push(c),
         }
     }
@@ -115,6 +127,9 @@ mod tests {
             ("(^|,)a(,|$)x", None),
             ("((^|,)a(,|$)", None),
             ("(^|,)a\\d(,|$)", None),
+            ("(^|,)(a.7)(,|$)", None),
+            ("(^|,)(a\\.7)(,|$)", Some(&["a.7"])),
+            ("(^|,)(a\\\\.7)(,|$)", None),
             ("(^|,)a\\", None),
             ("", None),
         ] {
