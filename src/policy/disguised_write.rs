@@ -110,13 +110,22 @@ fn find_form(headers: &HeaderMap) -> Form {
 
 /// `field`: in lower case.
 fn parse_form(field: &str) -> Form {
-    match field.split(';').next().unwrap_or_default().trim() {
-        "" if field.trim().is_empty() => Form::Unnamed,
-        media_type if !is_media_type(media_type) || is_list(field) => Form::Unclear,
+    let media_type = field.split(';').next().unwrap_or_default().trim();
+    if field.trim().is_empty() {
+        Form::Unnamed
+    } else if !is_media_type(media_type) || is_list(field) {
+        Form::Unclear
+    } else {
+        named_form(media_type)
+    }
+}
+
+fn named_form(media_type: &str) -> Form {
+    match media_type {
         "application/x-www-form-urlencoded" => Form::UrlEncoded,
         "application/graphql" => Form::GraphQl,
-        media_type if media_type.starts_with("multipart/") => Form::Multipart,
-        media_type if media_type.ends_with("json") => Form::Json,
+        _ if media_type.starts_with("multipart/") => Form::Multipart,
+        _ if media_type.ends_with("json") => Form::Json,
         _ => Form::Other,
     }
 }
