@@ -161,6 +161,7 @@ const PARTS: &[&str] = &[
     "session",
     "shop-domain",
     "shop-id",
+    "shopid",
     "sign",
     "spiffe",
     "ssl-client",
@@ -349,6 +350,7 @@ const SELECTOR_PARTS: &[&str] = &[
     "runas",
     "shop-domain",
     "shop-id",
+    "shopid",
     "store-id",
     "tenant",
 ];
@@ -442,7 +444,10 @@ fn is_compound_id(word: &str) -> bool {
         return stem != "idempotency";
     }
     let stem = word.strip_suffix("ids").or_else(|| word.strip_suffix("id"));
-    let is_nobodys = |stem: &str| NOBODYS_IDS.iter().any(|nobody| stem.ends_with(nobody));
+    let is_nobodys = |stem: &str| {
+        let mut before = NOBODYS_IDS.iter().filter_map(|nobody| stem.strip_suffix(nobody));
+        before.any(|rest| ["", "client", "mobile", "parent", "root"].contains(&rest))
+    };
     stem.is_some_and(|stem| stem.len() > 1 && !is_nobodys(stem)) && !NO_IDS.contains(&word)
 }
 
