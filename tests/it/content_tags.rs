@@ -227,7 +227,9 @@ async fn a_list_that_was_not_purged_is_stored_whatever_else_was() {
 #[tokio::test]
 async fn purged_through_another_replica_it_is_served_by_none() {
     let redis = Redis::start().await;
-    for store in ["max_lag: 0s, timeout: 5s", "max_lag: 60s, timeout: 5s", "memory: 0, timeout: 5s"] {
+    for store in
+        ["max_lag: 0s, timeout: 5s", "max_lag: 60s, timeout: 5s", "memory: 0, max_lag: 0s, timeout: 5s"]
+    {
         for tag in PURGES {
             let upstream = upstream();
             let routes = format!("{ROUTES}\ndefaults: {{guard: false}}");

@@ -320,7 +320,8 @@ routes:
                 "{mode} {path}"
             );
             other.get(path).await.assert_hit().assert_text(&format!("GET {path} #1"));
-            change(&redis, &value, "string.sub(v, 1, #v - 1) .. 'x'").await;
+            change(&redis, &value, "string.sub(v, 1, #v - 1) .. string.char((string.byte(v, #v) + 1) % 256)")
+                .await;
             other.get(path).await.assert_text(&format!("GET {path} #2"));
             other.has(path).await;
         }
