@@ -317,6 +317,7 @@ const NOBODYS_IDS: &[&str] = &[
     "request",
     "run",
     "span",
+    "test",
     "trace",
     "transaction",
     "vercel",

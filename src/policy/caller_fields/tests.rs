@@ -213,6 +213,7 @@ fn usual_fields_identify_nobody() {
         "X-SITE-DEPLOYMENT-ID",
         "X-B3-ParentSpanId",
         "X-RequestId",
+        "Test-ID",
         "X-ClientRequestId",
         "IdempotencyKey",
         "X-Android",
