@@ -148,7 +148,7 @@ impl Scenario {
             })
         };
         ask(&mut client)?;
-        // What larder does every ten seconds for each route falls into one of them at most.
+        // The sample that is taken of each route every ten seconds falls into one of them at most.
         let counts = (0..3).map(|_| larder.count(|| ask(&mut client))).collect::<Result<Vec<_>, _>>()?;
         Ok(counts.into_iter().min().unwrap_or_default() / HITS as u64)
     }
