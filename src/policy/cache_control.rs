@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 
+use super::field_syntax::is_token_byte;
+
 /// The directives of `Cache-Control` (RFC 9111 §5.2, RFC 5861).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheControl {
@@ -221,11 +223,6 @@ pub(super) fn parse_delta_seconds(digits: &[u8]) -> Option<Duration> {
         .iter()
         .fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
     Some(Duration::from_secs(seconds).min(MAX_DELTA_SECONDS))
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether the inside of a quoted-string has an unescaped quote, or ends in an escape.

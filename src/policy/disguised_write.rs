@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value};
 
 use super::content::{Content, parse_unambiguous_json};
+use super::field_syntax::{find_unquoted, is_token_byte};
 use super::methods::is_safe;
 use super::query::decoded_pairs_of_any_reader;
 use super::{RequestHead, graphql};
@@ -132,23 +133,13 @@ fn named_form(media_type: &str) -> Form {
 
 /// RFC 9110 §8.3.1.
 fn is_media_type(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_tchar);
+    let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_token_byte);
     text.split_once('/').is_some_and(|(name, subtype)| is_token(name) && is_token(subtype))
 }
 
 /// Whether a comma outside of quotes follows, or a quote has no end.
 fn is_list(field: &str) -> bool {
-    let (mut is_quoted, mut is_escaped, mut has_comma) = (false, false, false);
-    for c in field.chars() {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            _ => has_comma |= c == ',' && !is_quoted,
-        }
-    }
-    is_quoted || has_comma
+    find_unquoted(&format!("{field},"), ',') != Some(field.len())
 }
 
 /// A request, or a batch of such.

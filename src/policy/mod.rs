@@ -25,6 +25,7 @@ pub(crate) mod dropped_fields;
 mod effective_terms;
 mod entity_tag;
 pub mod event;
+mod field_syntax;
 mod fingerprint;
 pub(crate) mod forwarding_fields;
 pub(crate) mod freshness;

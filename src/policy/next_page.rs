@@ -4,6 +4,7 @@ use http::header::{HOST, LINK};
 use http::{HeaderMap, Uri};
 
 use super::content::Content;
+use super::field_syntax::find_unquoted;
 use super::json_query::JsonQuery;
 
 /// The URL of the next page, as path and query; `None` on the last one. `request_fields` are those of the request for this
@@ -96,21 +97,6 @@ fn is_next(parameters: &str) -> bool {
         }
     }
     false
-}
-
-/// The offset of `wanted` outside quoted strings.
-fn find_unquoted(text: &str, wanted: char) -> Option<usize> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    text.char_indices().find_map(|(at, c)| {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            c if c == wanted && !is_quoted => return Some(at),
-            _ => {}
-        }
-        None
-    })
 }
 
 #[cfg(test)]
