@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::path::percent_decoded;
+use crate::purge::is_unreserved;
 
 /// The query parameters that are part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -138,7 +139,7 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if is_unreserved(byte) {
             encoded.push(char::from(byte));
         } else {
             encoded.push_str(&format!("%{byte:02X}"));

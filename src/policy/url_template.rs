@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use http::Uri;
 
+use crate::purge::is_unreserved;
+
 /// Maximum URLs made of one template.
 pub(crate) const MAX_URLS: usize = 100_000;
 
@@ -105,11 +107,10 @@ impl UrlTemplate {
 /// Escapes everything that is not unreserved (RFC 3986 §2.3). Values of dots alone are escaped too, since they
 /// would be dot segments.
 fn encode_value(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let is_step = matches!(value, "." | "..");
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
-        match plain(byte) && !is_step {
+        match is_unreserved(byte) && !is_step {
             true => text.push(char::from(byte)),
             false => text.push_str(&format!("%{byte:02X}")),
         }

@@ -24,8 +24,8 @@ pub(crate) use position::{Position, PositionKey};
 pub(crate) use spelling::{fold_case, without_leading_zeros};
 pub(crate) use sync_reply::{IndexChange, SyncReply};
 pub(crate) use tag::{MAX_TAG_DEPTH, normalize_tag, tag_and_ancestors, tag_depth};
-pub(crate) use target::normalize_escapes;
 pub use target::{NormalizedPath, Target, TargetId};
+pub(crate) use target::{is_unreserved, normalize_escapes, parse_percent_escape};
 pub(crate) use view::PurgeView;
 pub use view::ValidityCache;
 

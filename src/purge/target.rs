@@ -182,21 +182,21 @@ impl TargetId {
 /// A query with the digits of its percent-encoded bytes in upper case, and unreserved characters decoded (RFC 3986 §6.2.2).
 pub(crate) fn normalize_escapes(query: &str) -> Cow<'_, str> {
     let bytes = query.as_bytes();
-    let escape = |at: usize| bytes.get(at..at + 3).and_then(parse_percent_escape);
-    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let escape = |at: usize| bytes.get(at..).and_then(parse_percent_escape);
     let is_lower = |at: usize| bytes[at + 1..at + 3].iter().any(u8::is_ascii_lowercase);
     let changes = |at: usize| escape(at).is_some_and(|byte| is_unreserved(byte) || is_lower(at));
     if !memchr::memchr_iter(b'%', bytes).any(changes) {
         return Cow::Borrowed(query);
     }
     let (mut normal, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        match escape(at) {
+    while let Some(&first) = bytes.get(at) {
+        let found = escape(at);
+        match found {
             Some(byte) if is_unreserved(byte) => normal.push(byte),
             Some(_) => normal.extend(bytes[at..at + 3].to_ascii_uppercase()),
-            None => normal.push(bytes[at]),
+            None => normal.push(first),
         }
-        at += if escape(at).is_some() { 3 } else { 1 };
+        at += if found.is_some() { 3 } else { 1 };
     }
     Cow::Owned(String::from_utf8_lossy(&normal).into_owned())
 }
@@ -268,7 +268,7 @@ fn percent_decode(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        match bytes.get(at..at + 3).and_then(parse_percent_escape) {
+        match bytes.get(at..).and_then(parse_percent_escape) {
             Some(byte) => {
                 decoded.push(byte);
                 at += 3;
@@ -282,8 +282,14 @@ fn percent_decode(bytes: &[u8]) -> Option<Vec<u8>> {
     (decoded.len() < bytes.len()).then_some(decoded)
 }
 
-fn parse_percent_escape(escape: &[u8]) -> Option<u8> {
-    let [b'%', high, low] = escape else { return None };
+/// RFC 3986 §2.3.
+pub(crate) const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The byte that an escape at the start of `bytes` stands for.
+pub(crate) fn parse_percent_escape(bytes: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = bytes else { return None };
     let high = char::from(*high).to_digit(16)?;
     let low = char::from(*low).to_digit(16)?;
     u8::try_from(high * 16 + low).ok()

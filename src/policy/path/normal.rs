@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::purge::{is_unreserved, parse_percent_escape};
+
 /// Whether a path is in normal form: no escapes of unreserved characters, upper-case escapes, no dot segments, no
 /// empty segments, nothing that another parser could take for a separator.
 ///
@@ -55,7 +57,7 @@ fn is_plain_segment(segment: &[u8]) -> bool {
 
 /// Whether `bytes` begin with an escape that has no other spelling and no other meaning when decoded early.
 fn is_plain_escape(bytes: &[u8]) -> bool {
-    let Some(byte) = parse_escape(bytes) else { return false };
+    let Some(byte) = parse_percent_escape(bytes) else { return false };
     let upper = !bytes[1..3].iter().any(u8::is_ascii_lowercase);
     let twice = byte == b'%' && bytes.get(3..5).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
     upper && !twice && !is_unreserved(byte) && !byte.is_ascii_control() && !b"/\\;?#".contains(&byte)
@@ -81,7 +83,7 @@ fn normalize_escapes(path: &str) -> String {
     while let Some(at) = left.find('%') {
         normal.push_str(&left[..at]);
         left = &left[at..];
-        match parse_escape(left.as_bytes()) {
+        match parse_percent_escape(left.as_bytes()) {
             Some(byte) => {
                 if is_unreserved(byte) {
                     normal.push(char::from(byte));
@@ -132,7 +134,7 @@ pub(crate) fn decode_escapes(text: &str) -> Cow<'_, [u8]> {
     let mut left = text.as_bytes();
     let mut decoded = Vec::with_capacity(left.len());
     while let Some((first, after)) = left.split_first() {
-        match parse_escape(left) {
+        match parse_percent_escape(left) {
             Some(byte) => {
                 decoded.push(byte);
                 left = &left[3..];
@@ -144,16 +146,4 @@ pub(crate) fn decode_escapes(text: &str) -> Cow<'_, [u8]> {
         }
     }
     Cow::Owned(decoded)
-}
-
-/// Decodes the escape at the beginning of `bytes`.
-fn parse_escape(bytes: &[u8]) -> Option<u8> {
-    let [b'%', high, low, ..] = bytes else { return None };
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
-}
-
-/// RFC 3986 §2.3.
-const fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
