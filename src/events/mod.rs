@@ -102,7 +102,7 @@ impl Feed {
             Self::Channel(redis, channel) => redis.run_subscription(channel, tell).await,
             Self::Notify(postgres) => postgres.run_subscription(tell).await,
             Self::Stream(_) | Self::Webhook => {
-                Err(FailureReason { code: "no-channel", message: "the source has no channel".to_owned() })
+                Err(FailureReason::new("no-channel", "the source has no channel"))
             }
         }
     }

@@ -250,7 +250,7 @@ fn parse_event(source: &SourceConsumer, entry: &StreamEntry) -> Option<Content> 
 
 /// The position is kept, and purges are sent, by the store.
 fn explain_store_error(error: StoreError) -> FailureReason {
-    FailureReason { code: "store", message: format!("the store can't be used: {error}") }
+    FailureReason::new("store", format!("the store can't be used: {error}"))
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ pub(super) fn families(sources: &[SourceStatus]) -> Vec<MetricFamily> {
 
 impl SourceMetrics {
     fn new(name: &str, kind: &'static str, patience: Option<SilenceLimit>) -> Self {
-        let connecting = || FailureReason { code: CONNECTING, message: "not connected yet".to_owned() };
+        let connecting = || FailureReason::new(CONNECTING, "not connected yet");
         let trouble = (kind != "webhook").then(connecting);
         let started = nanos_at(Moment::now(), Duration::ZERO);
         Self {

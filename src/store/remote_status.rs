@@ -53,6 +53,16 @@ pub(crate) struct FailureReason {
     pub message: String,
 }
 
+impl FailureReason {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub(crate) fn map_message(self, map: impl FnOnce(String) -> String) -> Self {
+        Self { message: map(self.message), ..self }
+    }
+}
+
 impl fmt::Display for FailureReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

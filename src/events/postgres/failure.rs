@@ -62,21 +62,21 @@ const CONNECTIONS: &[Rule] = &[
 ];
 
 pub(super) fn too_late() -> FailureReason {
-    reason(
+    FailureReason::new(
         "timed-out",
         "the server does not answer in time: check host and port in `postgres.url`, and firewalls in between",
     )
 }
 
 pub(super) fn no_tls() -> FailureReason {
-    reason(
+    FailureReason::new(
         "tls-to-plain-port",
         "the server does not speak TLS: set `ssl` in postgresql.conf, or write `?sslmode=disable` in `postgres.url`",
     )
 }
 
 pub(super) fn not_delivered() -> FailureReason {
-    reason(
+    FailureReason::new(
         "not-delivered",
         "the server takes LISTEN and delivers no notification: let `postgres.url` name the server itself, or a pooler in \
          session mode",
@@ -85,7 +85,7 @@ pub(super) fn not_delivered() -> FailureReason {
 
 pub(super) fn no_password(cause: &str) -> FailureReason {
     let advice = "the password can't be obtained: check `password_file` or `auth` under `postgres`";
-    reason("no-credentials", &format!("{advice} ({cause})"))
+    FailureReason::new("no-credentials", format!("{advice} ({cause})"))
 }
 
 pub(super) fn explain(error: &Error) -> FailureReason {
@@ -98,9 +98,12 @@ pub(super) fn explain(error: &Error) -> FailureReason {
     }
     let words = source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
     if words.contains("password missing") {
-        return reason("auth-required", "the server requires a password: set `password` under `postgres`");
+        return FailureReason::new(
+            "auth-required",
+            "the server requires a password: set `password` under `postgres`",
+        );
     }
-    reason("connection-failed", &format!("the connection failed: {}", quote(&words)))
+    FailureReason::new("connection-failed", format!("the connection failed: {}", quote(&words)))
 }
 
 pub(super) fn explain_io(error: &io::Error) -> FailureReason {
@@ -112,20 +115,15 @@ pub(super) fn explain_io(error: &io::Error) -> FailureReason {
     if found.code == "connection-failed" && error.kind() == io::ErrorKind::InvalidData {
         let advice =
             "the server does not speak the protocol of PostgreSQL: check host and port in `postgres.url`";
-        return reason("not-postgres", &format!("{advice} ({})", quote(&error.to_string())));
+        return FailureReason::new("not-postgres", format!("{advice} ({})", quote(&error.to_string())));
     }
-    let message = found.message.replace("`store.redis", "`postgres").replace("Redis", "PostgreSQL");
-    FailureReason { message, ..found }
+    found.map_message(|message| message.replace("`store.redis", "`postgres").replace("Redis", "PostgreSQL"))
 }
 
 fn explain_reply(code: &str, message: &str) -> FailureReason {
     let words = quote(message);
-    let unknown = || reason("error-reply", &format!("PostgreSQL answers with an error: {words}"));
+    let unknown = || FailureReason::new("error-reply", format!("PostgreSQL answers with an error: {words}"));
     find_rule(REPLIES, &format!("{code} {message}"), &words).unwrap_or_else(unknown)
-}
-
-pub(super) fn reason(code: &'static str, message: &str) -> FailureReason {
-    FailureReason { code, message: message.to_owned() }
 }
 
 #[cfg(test)]

@@ -51,9 +51,9 @@ impl PostgresListener {
         let mut session = self.subscribe().await?;
         tell.send(ChannelEvent::Subscribed)
             .await
-            .map_err(|_| failure::reason("connection-closed", "the receiver is gone"))?;
+            .map_err(|_| FailureReason::new("connection-closed", "the receiver is gone"))?;
         let tell_now =
-            |event| tell.try_send(event).map_err(|_| failure::reason("too-many-messages", TOO_MANY));
+            |event| tell.try_send(event).map_err(|_| FailureReason::new("too-many-messages", TOO_MANY));
         loop {
             match timeout(PING_INTERVAL, session.next_notification()).await {
                 Ok(notification) => tell_now(ChannelEvent::Message(to_message(notification?)))?,
@@ -81,7 +81,7 @@ impl PostgresListener {
         let mut session = self.connector.connect().await?;
         let probe = format!(
             "larder_{}",
-            random_token().map_err(|error| failure::reason("no-random-numbers", &error.to_string()))?
+            random_token().map_err(|error| FailureReason::new("no-random-numbers", error.to_string()))?
         );
         let channels = self.channels.iter().chain([&probe]);
         let listen: String = channels.map(|channel| format!("LISTEN {};", quote(channel))).collect();

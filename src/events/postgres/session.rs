@@ -18,7 +18,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notificati
 use tokio_rustls::TlsConnector;
 
 use super::SERVER_TIMEOUT;
-use super::failure::{explain, explain_io, no_password, no_tls, reason, too_late};
+use super::failure::{explain, explain_io, no_password, no_tls, too_late};
 use crate::config::{PostgresServer, PostgresSettings};
 use crate::store::remote_status::FailureReason;
 use crate::store::{LoginSource, build_tls};
@@ -135,7 +135,7 @@ impl PostgresSession {
                 Some(Ok(AsyncMessage::Notification(notification))) => return Ok(notification),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(explain(&error)),
-                None => return Err(reason("connection-closed", "the connection was closed")),
+                None => return Err(FailureReason::new("connection-closed", "the connection was closed")),
             }
         }
     }
@@ -156,7 +156,7 @@ impl PostgresSession {
                         Some(Ok(AsyncMessage::Notification(notification))) => notifications.push(notification),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return Err(explain(&error)),
-                        None => return Err(reason("connection-closed", "the connection was closed")),
+                        None => return Err(FailureReason::new("connection-closed", "the connection was closed")),
                     },
                     answer = &mut answered => return answer.map_err(|error| explain(&error)),
                 }

@@ -186,9 +186,8 @@ impl fmt::Debug for LoginSource {
 }
 
 fn renewal_failure(reason: &str) -> FailureReason {
-    let explained = explain_reply(reason);
-    let message = format!("{}; open connections stay logged in with the last one", explained.message);
-    FailureReason { message, ..explained }
+    explain_reply(reason)
+        .map_message(|message| format!("{message}; open connections stay logged in with the last one"))
 }
 
 async fn read_password(path: &Path) -> Result<Secret, String> {

@@ -298,15 +298,15 @@ fn parse_entry(entry: &RespValue) -> Option<StreamEntry> {
 fn malformed_reply() -> FailureReason {
     let message =
         "the server's reply about the stream can't be read: it is no Redis, or a proxy changes replies";
-    FailureReason { code: "not-redis", message: message.to_owned() }
+    FailureReason::new("not-redis", message)
 }
 
 fn ended(message: &str) -> FailureReason {
-    FailureReason { code: "connection-closed", message: message.to_owned() }
+    FailureReason::new("connection-closed", message)
 }
 
 fn too_fast() -> FailureReason {
     let message = "messages come faster than larder purges what they name: some are lost, and everything that they could \
                    name is purged";
-    FailureReason { code: "too-many-messages", message: message.to_owned() }
+    FailureReason::new("too-many-messages", message)
 }

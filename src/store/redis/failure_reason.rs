@@ -51,7 +51,7 @@ impl ExplainContext {
 /// Explains a failure to connect or to get a reply.
 pub(super) fn explain(error: &RedisError, context: ExplainContext) -> FailureReason {
     match error {
-        RedisError::TimedOut => reason(
+        RedisError::TimedOut => FailureReason::new(
             "no-reply",
             "the server does not answer within `store.timeout`: it hangs, is overloaded or far away; check it, or raise `store.timeout`",
         ),
@@ -64,24 +64,26 @@ pub(super) fn explain(error: &RedisError, context: ExplainContext) -> FailureRea
         },
         RedisError::ErrorReply(reply) => explain_reply(reply),
         RedisError::ConnectionLost(detail) => explain_connection(detail),
-        error => reason("other", &error.to_string()),
+        error => FailureReason::new("other", &error.to_string()),
     }
 }
 
 /// Explains a failure of an event source's server by the names of the source's settings.
 pub(super) fn explain_for_source(error: &RedisError, context: ExplainContext) -> FailureReason {
     name_source_settings(match error {
-        RedisError::TimedOut => {
-            reason("no-reply", "the server does not answer in time: it hangs, is overloaded or far away")
-        }
+        RedisError::TimedOut => FailureReason::new(
+            "no-reply",
+            "the server does not answer in time: it hangs, is overloaded or far away",
+        ),
         error => explain(error, context),
     })
 }
 
 /// Names the settings of an event source in place of the store's.
 pub(super) fn name_source_settings(explained: FailureReason) -> FailureReason {
-    let message = explained.message.replace("`store.redis", "`redis").replace(ACL_OF_STORE, ACL_OF_SOURCES);
-    FailureReason { message, ..explained }
+    explained.map_message(|message| {
+        message.replace("`store.redis", "`redis").replace(ACL_OF_STORE, ACL_OF_SOURCES)
+    })
 }
 
 /// Explains an ambiguous failure by what another connection to the port found.
@@ -91,15 +93,15 @@ pub(super) fn explain_finding(
     context: ExplainContext,
 ) -> Option<FailureReason> {
     match (finding, context.uses_tls) {
-        (PortFinding::SpeaksTls, false) => Some(reason(
+        (PortFinding::SpeaksTls, false) => Some(FailureReason::new(
             "plain-to-tls-port",
             "the port speaks TLS only: write `rediss://` instead of `redis://` in `store.redis.url`",
         )),
-        (PortFinding::SpeaksPlainRedis, true) => Some(reason(
+        (PortFinding::SpeaksPlainRedis, true) => Some(FailureReason::new(
             "tls-to-plain-port",
             "the port does not speak TLS: write `redis://` instead of `rediss://`, or use the server's `tls-port`",
         )),
-        (PortFinding::Silent, _) if before.code == "timed-out" => Some(reason(
+        (PortFinding::Silent, _) if before.code == "timed-out" => Some(FailureReason::new(
             "no-reply",
             "the port accepts connections, but nothing answers: the server hangs, or a proxy or firewall is in between",
         )),
@@ -119,8 +121,7 @@ pub(super) fn is_resp3_refusal(error: &RedisError) -> bool {
 
 pub(super) fn explain_reply(reply: &str) -> FailureReason {
     let words = server_words(reply);
-    let unknown =
-        || FailureReason { code: "error-reply", message: format!("Redis answers with an error: {words}") };
+    let unknown = || FailureReason::new("error-reply", format!("Redis answers with an error: {words}"));
     find_rule(REPLIES, reply, &words).unwrap_or_else(unknown)
 }
 
@@ -130,7 +131,7 @@ pub(crate) fn explain_connection(detail: &str) -> FailureReason {
         return found;
     }
     if detail.contains("Decode Error") || detail.contains("frame_type") {
-        return reason(
+        return FailureReason::new(
             "not-redis",
             "the server does not speak the Redis protocol: check host and port in `store.redis.url`",
         );
@@ -152,12 +153,12 @@ pub(crate) fn explain_connection(detail: &str) -> FailureReason {
         "Failed to route",
     ];
     if detail.is_empty() || closed.iter().any(|word| detail.contains(word)) {
-        return reason(
+        return FailureReason::new(
             "connection-closed",
             "the server closed the connection: it was restarted, or a proxy or firewall ended it",
         );
     }
-    FailureReason { code: "connection-failed", message: format!("the connection failed: {}", quote(detail)) }
+    FailureReason::new("connection-failed", format!("the connection failed: {}", quote(detail)))
 }
 
 /// Explains a sentinel's error.
@@ -173,7 +174,7 @@ pub(super) fn explain_sentinel_reply(reply: &str, service: &str) -> FailureReaso
         };
     }
     if is_unknown(&["unknown command", "unknown subcommand", "unknown sub command"]) {
-        return reason(
+        return FailureReason::new(
             "not-a-sentinel",
             "the server is not a sentinel: write `redis://` instead of `redis-sentinel://`, or name a sentinel's port",
         );
@@ -183,12 +184,12 @@ pub(super) fn explain_sentinel_reply(reply: &str, service: &str) -> FailureReaso
 
 /// Explains that no sentinel answers, by the failure of one of them.
 pub(super) fn no_sentinel_answers(of_one: &FailureReason) -> FailureReason {
-    FailureReason { code: "no-sentinel", message: format!("no sentinel answers: {}", of_one.message) }
+    FailureReason::new("no-sentinel", format!("no sentinel answers: {}", of_one.message))
 }
 
 /// Explains that the primary may have been replaced without a word to this replica.
 pub(super) fn unconfirmed_primary() -> FailureReason {
-    reason(
+    FailureReason::new(
         "no-sentinel-majority",
         "no majority of the sentinels answers, or they name a server that can't be reached, so another server may be the \
          primary: check the hosts in `store.redis.url`, and the network to the sentinels and all servers",
@@ -197,7 +198,7 @@ pub(super) fn unconfirmed_primary() -> FailureReason {
 
 /// A connection, its TLS handshake or its login took too long.
 pub(super) fn timed_out() -> FailureReason {
-    reason(
+    FailureReason::new(
         "timed-out",
         "the server can't be reached in time: check host and port in `store.redis.url`, and firewalls in between",
     )
@@ -205,14 +206,14 @@ pub(super) fn timed_out() -> FailureReason {
 
 /// The state before the first attempt to connect has ended.
 pub(super) fn connecting() -> FailureReason {
-    reason(CONNECTING, "connecting to Redis")
+    FailureReason::new(CONNECTING, "connecting to Redis")
 }
 
 /// Explains `text` by the first rule that knows it; `words` is the part to repeat.
 pub(crate) fn find_rule(rules: &[Rule], text: &str, words: &str) -> Option<FailureReason> {
     let (code, _, message) =
         rules.iter().find(|(_, revealing, _)| revealing.iter().any(|word| text.contains(word)))?;
-    Some(FailureReason { code, message: message.replace('%', words) })
+    Some(FailureReason::new(code, message.replace('%', words)))
 }
 
 /// The names in a certificate, the alert that ended a handshake, or the last error of a chain in debug format.
@@ -238,10 +239,6 @@ pub(crate) fn quote(text: &str) -> String {
         }
     }
     quoted
-}
-
-fn reason(code: &'static str, message: &str) -> FailureReason {
-    FailureReason { code, message: message.to_owned() }
 }
 
 /// A reply without the parts that differ each time: arguments, the name of the script and the place in it.

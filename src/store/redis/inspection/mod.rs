@@ -259,8 +259,7 @@ impl Probe {
             {
                 let reason =
                     node.health.last_error().unwrap_or_else(|| explain(&error, self.servers.context()));
-                let message = format!("{name}: {}", reason.message);
-                let reason = FailureReason { message, ..reason };
+                let reason = reason.map_message(|message| format!("{name}: {message}"));
                 inspection.findings.push(ServerFinding::from_reason(FindingLevel::Warning, reason));
             }
             inspection.masters.push(name);
