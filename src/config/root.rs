@@ -306,10 +306,11 @@ fn is_own_listener(listen: &SocketAddr, authority: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let own = listen.ip();
     let is_host = match address {
-        Ok(address) if own.is_unspecified() => {
-            address == own || address.is_loopback() && (own.is_ipv6() || address.is_ipv4())
+        // The wildcard of IPv6 takes connections to IPv4 addresses, too.
+        Ok(address) => {
+            let is_covered = own.is_unspecified() && (own.is_ipv6() || address.is_ipv4());
+            address == own || is_covered && address.is_loopback()
         }
-        Ok(address) => address == own,
         Err(_) => host.eq_ignore_ascii_case("localhost") && (own.is_loopback() || own.is_unspecified()),
     };
     is_host && port.parse() == Ok(listen.port())

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_come_in_order_and_at_the_pace() {
+    fn turns_come_in_order_and_at_the_rate() {
         let limiter = PurgeRateLimiter::default();
         let turn = |millis| limiter.reserve(100, NONE, moment_at(millis)).expect("a turn");
         for _ in 0..5 {

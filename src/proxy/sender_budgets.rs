@@ -136,13 +136,13 @@ impl SenderBudgets {
     }
 
     /// How long the turns take that the sender's address has been charged for.
-    pub(super) fn pace_debt(&self, sender: Sender, now: Moment) -> Duration {
+    pub(super) fn purge_rate_debt(&self, sender: Sender, now: Moment) -> Duration {
         let address = Sender { credential: None, ..sender };
         Duration::from_nanos(self.owed(address, Account::PurgeRate, 60 * TARGETS_PER_SECOND, now))
     }
 
     /// Charges the sender's address for a turn.
-    pub(super) fn charge_pace(&self, sender: Sender, targets: usize, now: Moment) {
+    pub(super) fn charge_purge_rate(&self, sender: Sender, targets: usize, now: Moment) {
         let address = Sender { credential: None, ..sender };
         self.debit(address, (Account::PurgeRate, targets as u64), 60 * TARGETS_PER_SECOND, now);
     }
@@ -154,7 +154,7 @@ impl SenderBudgets {
         account: Account,
         per_minute: u64,
     ) -> impl Iterator<Item = (&AtomicU64, u64)> {
-        // Writes are refused by their pace alone: no collision with another account makes that happen.
+        // Writes are refused by this account alone: no collision with another one makes that happen.
         let table = if account == Account::PurgeRate { SLOTS } else { 0 };
         let slot = move |credential: Option<u64>| {
             &self.slots[table + self.hasher.hash_one((account, network, credential)) as usize % SLOTS]

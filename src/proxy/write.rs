@@ -61,7 +61,7 @@ pub(super) async fn write(worker: &Worker, mut request: ClientRequest, route: Op
         pending,
         cut,
         is_marked: false.into(),
-        paced_targets: 0.into(),
+        reserved_targets: 0.into(),
         sender: OnceLock::new(),
     });
     let (answer, timed_out) = oneshot::channel();
@@ -118,7 +118,7 @@ struct Write {
     /// A purge intent stands for it.
     is_marked: AtomicBool,
     /// The targets that other writes wait for already.
-    paced_targets: AtomicUsize,
+    reserved_targets: AtomicUsize,
     /// The owner of the budgets that it is charged to.
     sender: OnceLock<Sender>,
 }

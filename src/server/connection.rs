@@ -231,15 +231,14 @@ impl Connection {
         {
             response.extensions_mut().insert(ReasonPhrase::from_static(b""));
         }
+        let has_no_length = response.body().size_hint().exact().is_none();
         // An endless response says nothing about its reader while it is quiet.
-        if response.body().size_hint().exact().is_none() {
+        if has_no_length {
             self.activity.set_cancelled_by_end(true);
         }
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         // A client that sent the rest would take the connection for one that is kept (RFC 9112 §9.3).
-        let is_delimited_by_end =
-            version <= Version::HTTP_10 && response.body().size_hint().exact().is_none();
-        let closes = is_delimited_by_end
+        let closes = has_no_length && version <= Version::HTTP_10
             || self.activity.is_within_content()
             || self.phase.has_reached(Phase::Draining);
         if !switches && version < Version::HTTP_2 && closes {

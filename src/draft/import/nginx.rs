@@ -130,10 +130,10 @@ fn add_locations(draft: &mut Import, directives: &[NginxDirective], outer: &[&[N
         let has = |name: &str| location.block.iter().any(|directive| directive.name() == name);
         if has("proxy_cache_purge") {
             ask(draft, format!("{}: larder has PURGE of a URL, and `POST /purge`.", location.text()));
-        }
-        // Without an upstream it purges alone; with one, as NGINX Plus has it, requests by another method do.
-        if has("proxy_cache_purge") && !has("proxy_pass") {
-            continue;
+            // Without an upstream it purges alone; with one, as NGINX Plus has it, requests by another method do.
+            if !has("proxy_pass") {
+                continue;
+            }
         }
         if location.arguments().iter().any(|name| name.starts_with('@')) {
             ask(draft, format!("{}: no request has this name. What leads to it?", location.text()));

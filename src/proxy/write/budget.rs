@@ -17,7 +17,7 @@ impl Write {
     pub(super) async fn wait_for_turn(&self, targets: usize) -> Result<(), ProxyError> {
         let (proxy, sender) = (&self.worker.proxy, self.sender());
         let now = proxy.clock.moment();
-        let debt = self.budgets().pace_debt(sender, now);
+        let debt = self.budgets().purge_rate_debt(sender, now);
         if targets == 0 || (debt.is_zero() && !self.is_burst(targets)) {
             return Ok(());
         }
@@ -25,8 +25,8 @@ impl Write {
             self.record_overrun();
             ProxyError::PurgeRateExceeded(exceeded)
         })?;
-        self.budgets().charge_pace(sender, targets, now);
-        self.paced_targets.store(targets, Ordering::Relaxed);
+        self.budgets().charge_purge_rate(sender, targets, now);
+        self.reserved_targets.store(targets, Ordering::Relaxed);
         if turn > now {
             proxy.clock.sleep_until(turn).await;
         }
@@ -46,17 +46,17 @@ impl Write {
             self.record_overrun();
             written.drop_widened();
         }
-        self.charge_pace(targets);
+        self.charge_purge_rate(targets);
         is_limited
     }
 
     /// Lets other writes wait for what this one purges beyond what it took its turn for.
-    fn charge_pace(&self, targets: usize) {
-        let further = targets.saturating_sub(self.paced_targets.fetch_max(targets, Ordering::Relaxed));
+    fn charge_purge_rate(&self, targets: usize) {
+        let further = targets.saturating_sub(self.reserved_targets.fetch_max(targets, Ordering::Relaxed));
         if further > 0 && self.is_burst(targets) {
             let (proxy, now) = (&self.worker.proxy, self.worker.proxy.clock.moment());
             proxy.purge_rate.defer(further, now);
-            self.budgets().charge_pace(self.sender(), further, now);
+            self.budgets().charge_purge_rate(self.sender(), further, now);
         }
     }
 
