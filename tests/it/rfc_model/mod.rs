@@ -158,15 +158,23 @@ impl<'u> Run<'u> {
         lock(&self.world).find_fault(reply, of, asked).is_ok()
     }
 
+    /// Asks once more. `None`: the answer is late, and right but for that.
+    async fn ask_again(&self, of: Subject) -> Result<(Reply, Option<Use>), String> {
+        let known = lock(&self.world).events.len();
+        let reply = self.ask(of).await;
+        match self.judge(&reply, of, known, self.now()) {
+            Err(_) if self.is_late(&reply, of, known) => Ok((reply, None)),
+            judged => judged.map(|used| (reply, Some(used))),
+        }
+    }
+
     async fn ask_until_right(&self, of: Subject, fault: &str) -> Result<Use, String> {
         let deadline = Instant::now() + REFRESH_DEADLINE;
         loop {
-            let known = lock(&self.world).events.len();
-            let reply = self.ask(of).await;
-            match self.judge(&reply, of, known, self.now()) {
-                Err(_) if Instant::now() < deadline && self.is_late(&reply, of, known) => {}
-                Err(_) => return Err(format!("{fault}, and stays so")),
-                right => return right,
+            match self.ask_again(of).await {
+                Ok((_, Some(used))) => return Ok(used),
+                Ok((_, None)) if Instant::now() < deadline => {}
+                Ok(_) | Err(_) => return Err(format!("{fault}, and stays so")),
             }
         }
     }
@@ -191,22 +199,18 @@ impl<'u> Run<'u> {
     async fn expect_refresh(&self, of: Subject, since: usize) -> Result<(), String> {
         let (mut deadline, mut has_waited) = (Instant::now() + REFRESH_DEADLINE, false);
         while !lock(&self.world).is_refreshing(of, since) {
-            let known = lock(&self.world).events.len();
-            let reply = self.ask(of).await;
-            let judged = self.judge(&reply, of, known, self.now());
-            if judged.is_err() && Instant::now() < deadline && self.is_late(&reply, of, known) {
-                continue;
-            }
-            match judged? {
-                Use::WhileRevalidate if Instant::now() > deadline && !has_waited => {
+            let (reply, used) = self.ask_again(of).await?;
+            let is_over = Instant::now() > deadline;
+            match used {
+                Some(Use::WhileRevalidate) if is_over && !has_waited => {
                     self.larder.after(1);
                     (deadline, has_waited) = (Instant::now() + REFRESH_DEADLINE, true);
                 }
-                Use::WhileRevalidate if Instant::now() > deadline => {
+                Some(Use::WhileRevalidate) | None if is_over => {
                     return Err(describe(&lock(&self.world), &reply, of, "no refresh begins (RFC 5861 §3)"));
                 }
-                Use::WhileRevalidate => {}
-                _ => break,
+                Some(Use::WhileRevalidate) | None => {}
+                Some(_) => break,
             }
         }
         Ok(())
@@ -216,11 +220,8 @@ impl<'u> Run<'u> {
     async fn expect_no_storm(&self, of: Subject) -> Result<(), String> {
         let since = lock(&self.world).events.len();
         for _ in 0..HITS_PER_BURST {
-            let known = lock(&self.world).events.len();
-            let reply = self.ask(of).await;
-            let judged = self.judge(&reply, of, known, self.now());
-            let is_late = judged.is_err() && self.is_late(&reply, of, known);
-            if is_late || judged? != Use::WhileRevalidate {
+            let (reply, used) = self.ask_again(of).await?;
+            if used != Some(Use::WhileRevalidate) {
                 break;
             }
             let world = lock(&self.world);
