@@ -17,6 +17,10 @@ use crate::store::remote_status::FailureReason;
 use crate::store::{FindingLevel, Inspection, RedisEventSource, inspect};
 use crate::upstream::{Destination, RequestBody, Timeouts, Upstream};
 
+/// The servers of event sources, as people call them.
+const POSTGRES: &str = "PostgreSQL";
+const REDIS: &str = "Redis";
+
 /// Longest wait for the API's answer.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -27,11 +31,16 @@ pub(super) struct Connected {
     redis: Option<Inspection>,
     /// The status of the API's answer and its time, or why there is none; `None` if it was not asked.
     upstream: Option<Result<(u16, Duration), String>>,
-    /// For each source with `notify`, its name, and the server's version or why its channels can't be heard.
-    postgres: Vec<(String, Result<String, FailureReason>)>,
-    /// For each source with `stream` or `pubsub`, its name, and why it can't be heard.
-    event_redis: Vec<(String, Result<(), FailureReason>)>,
+    sources: Vec<TriedSource>,
     pub(super) diagnostics: Vec<(Severity, Diagnostic)>,
+}
+
+/// An event source, and whether it can be heard.
+struct TriedSource {
+    name: String,
+    server: &'static str,
+    /// With the version of the server, if it tells one; or why it can't be heard.
+    heard: Result<Option<String>, FailureReason>,
 }
 
 /// Connects to Redis and PostgreSQL, and `with_upstream` to the API too.
@@ -90,12 +99,6 @@ fn upstream_diagnostic(error: &str) -> (Severity, Diagnostic) {
     (Severity::Error, new_diagnostic("upstream", format!("the API: {error}"), Some(help)))
 }
 
-fn source_diagnostic(server: &str, source: &str, reason: &FailureReason) -> (Severity, Diagnostic) {
-    let help = "until it is heard, nothing that it announces is purged".to_owned();
-    let message = format!("{server} of the event source `{source}`: {reason}");
-    (Severity::Error, new_diagnostic(reason.code, message, Some(help)))
-}
-
 /// Fetches the keys of `callers` as a running larder does.
 async fn find_missing_keys(config: &Config) -> io::Result<Vec<(Severity, Diagnostic)>> {
     let callers = callers(config, Clock::system())?;
@@ -126,31 +129,46 @@ async fn ask_upstream(settings: &UpstreamSettings) -> io::Result<Result<(u16, Du
     Ok(answer.map(|answer| (answer.status().as_u16(), began.elapsed())).map_err(|error| error.to_string()))
 }
 
+impl TriedSource {
+    fn diagnostic(&self) -> Option<(Severity, Diagnostic)> {
+        let reason = self.heard.as_ref().err()?;
+        let help = "until it is heard, nothing that it announces is purged".to_owned();
+        let message = format!("{} of the event source `{}`: {reason}", self.server, self.name);
+        Some((Severity::Error, new_diagnostic(reason.code, message, Some(help))))
+    }
+
+    fn to_json(&self) -> Value {
+        match &self.heard {
+            Ok(Some(version)) => json!({"source": self.name, "version": version}),
+            Ok(None) => json!({"source": self.name}),
+            Err(reason) => json!({"source": self.name, "error": reason.message}),
+        }
+    }
+}
+
 impl Connected {
     /// Hears an event source as a running larder does.
     async fn try_source(&mut self, source: &EventSource) -> io::Result<()> {
-        let name = source.name.clone();
-        let (server, failure) = match &source.kind {
+        let (server, heard) = match &source.kind {
             EventKind::Webhook(_) => return Ok(()),
             EventKind::Notify { postgres, channels } => {
-                let heard = PostgresListener::new(postgres, channels)?.check().await;
-                let failure = heard.as_ref().err().cloned();
-                self.postgres.push((name, heard));
-                ("PostgreSQL", failure)
+                (POSTGRES, PostgresListener::new(postgres, channels)?.check().await.map(Some))
             }
             EventKind::Stream { redis, key, .. } => {
-                let heard = RedisEventSource::new(redis)?.check_stream(key).await;
-                self.event_redis.push((name, heard.clone()));
-                ("Redis", heard.err())
+                (REDIS, RedisEventSource::new(redis)?.check_stream(key).await.map(|()| None))
             }
             EventKind::PubSub { redis, channel } => {
-                let heard = RedisEventSource::new(redis)?.check_channel(channel).await;
-                self.event_redis.push((name, heard.clone()));
-                ("Redis", heard.err())
+                (REDIS, RedisEventSource::new(redis)?.check_channel(channel).await.map(|()| None))
             }
         };
-        self.diagnostics.extend(failure.map(|reason| source_diagnostic(server, &source.name, &reason)));
+        let tried = TriedSource { name: source.name.clone(), server, heard };
+        self.diagnostics.extend(tried.diagnostic());
+        self.sources.push(tried);
         Ok(())
+    }
+
+    fn sources_at(&self, server: &str) -> impl Iterator<Item = &TriedSource> {
+        self.sources.iter().filter(move |source| source.server == server)
     }
 
     pub(super) fn has(&self, severity: Severity) -> bool {
@@ -163,19 +181,11 @@ impl Connected {
             Ok((status, took)) => json!({"status": status, "millis": millis(*took)}),
             Err(error) => json!({"error": error}),
         });
-        let error = |name: &str, reason: &FailureReason| json!({"source": name, "error": reason.message});
-        let postgres = self.postgres.iter().map(|(name, heard)| match heard {
-            Ok(version) => json!({"source": name, "version": version}),
-            Err(reason) => error(name, reason),
-        });
-        let event_redis = self.event_redis.iter().map(|(name, heard)| match heard {
-            Ok(()) => json!({"source": name}),
-            Err(reason) => error(name, reason),
-        });
+        let sources = |server| self.sources_at(server).map(TriedSource::to_json).collect::<Value>();
         json!({
             "redis": self.redis.as_ref().map(redis_json),
-            "postgres": postgres.collect::<Vec<_>>(),
-            "eventRedis": event_redis.collect::<Vec<_>>(),
+            "postgres": sources(POSTGRES),
+            "eventRedis": sources(REDIS),
             "upstream": upstream,
         })
     }
@@ -186,13 +196,14 @@ impl Connected {
             Some(redis) => redis_text(redis),
             None => "Redis: `store.redis` is not set; responses are kept in this process\n".to_owned(),
         };
-        for (name, heard) in &self.postgres {
-            if let Ok(version) = heard {
-                _ = writeln!(out, "PostgreSQL {version}: delivers the notifications of `{name}`");
+        for TriedSource { name, heard, .. } in self.sources_at(POSTGRES).chain(self.sources_at(REDIS)) {
+            match heard {
+                Ok(Some(version)) => {
+                    _ = writeln!(out, "PostgreSQL {version}: delivers the notifications of `{name}`");
+                }
+                Ok(None) => _ = writeln!(out, "Redis: delivers the events of `{name}`"),
+                Err(_) => {}
             }
-        }
-        for (name, _) in self.event_redis.iter().filter(|(_, heard)| heard.is_ok()) {
-            _ = writeln!(out, "Redis: delivers the events of `{name}`");
         }
         if let Some(Ok((status, took))) = &self.upstream {
             _ = writeln!(out, "API: answers {status} to HEAD / in {:.1} ms", millis(*took));

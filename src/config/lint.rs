@@ -23,7 +23,6 @@ use crate::policy::route::{RouteMode, Shared, Ttl};
 use crate::policy::routes::Routes;
 use crate::policy::template::{Template, TemplateNeed};
 use crate::policy::{CallerFields, RequestHead, Route};
-use crate::purge::is_unreserved;
 
 /// The value of every parameter and field in a sample request. No route is likely to have it as a literal.
 const SAMPLE_VALUE: &str = "larder-lint";
@@ -342,7 +341,7 @@ fn sample_path(route: &Route) -> String {
 
 /// Whether `query` keeps a parameter, so that tags can use its value.
 fn is_selected(route: &Route, name: &str) -> bool {
-    let plain = name.bytes().all(is_unreserved);
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
     let asked = format!("{name}={SAMPLE_VALUE}");
     !plain || route.query.select(Some(&asked)).is_some_and(|selected| selected.contains(&asked))
 }
