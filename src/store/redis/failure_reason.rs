@@ -64,7 +64,7 @@ pub(super) fn explain(error: &RedisError, context: ExplainContext) -> FailureRea
         },
         RedisError::ErrorReply(reply) => explain_reply(reply),
         RedisError::ConnectionLost(detail) => explain_connection(detail),
-        error => FailureReason::new("other", &error.to_string()),
+        error => FailureReason::new("other", error.to_string()),
     }
 }
 
