@@ -186,9 +186,9 @@ impl Process {
         self.memory("VmHWM:")
     }
 
-    /// The memory it holds now, in bytes.
+    /// The memory it has allocated now, in bytes: without pages of its own program, which are read as they are used.
     pub fn memory_now(&self) -> u64 {
-        self.memory("VmRSS:")
+        self.memory("RssAnon:")
     }
 
     fn memory(&self, line: &str) -> u64 {
