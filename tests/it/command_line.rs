@@ -244,6 +244,8 @@ async fn purge_stats_and_health_speak_to_a_running_larder() {
     let json = ask(&["purge", "--tag", "a", "--json"]).stdout().await;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(json["position"].is_string() || json["position"].is_number(), "{json}");
+    let (code, said) = run(ask(&["purge", "--tag", "nothing", "--dry-run"])).await;
+    assert!(code == Some(0) && said.contains("no route has the tag `nothing`"), "{said}");
     assert!(ask(&["purges", "--tag", "a b"]).stdout().await.contains("  everything  "));
     assert!(ask(&["purges"]).stdout().await.contains("by admin POST /purge"));
     assert!(ask(&["stats"]).stdout().await.contains("things"));

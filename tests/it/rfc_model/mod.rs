@@ -6,6 +6,7 @@
 //!
 //! `LARDER_TEST_LOG=off LARDER_MODEL_STEPS=1000000 cargo test --locked --test it -- rfc_model`
 
+mod upstream;
 mod world;
 
 use std::collections::VecDeque;

@@ -2,9 +2,9 @@
 
 use larder::clock::Clock;
 
-use super::{LANGUAGES, MAX_STEP};
+use super::MAX_STEP;
 use crate::history::dice::Dice;
-use crate::support::{Answer, Received, Reply};
+use crate::support::Reply;
 
 /// Failed refreshes may be held back for 1 s, twice as long after each further hold, and no longer than this.
 const MAX_BACKOFF: u64 = 30;
@@ -12,15 +12,15 @@ const MAX_BACKOFF: u64 = 30;
 /// The cache directives of a response, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Directives {
-    max_age: Option<u64>,
-    s_maxage: Option<u64>,
-    stale_while_revalidate: u64,
-    stale_if_error: u64,
-    no_store: bool,
-    public: bool,
-    private: bool,
-    no_cache: bool,
-    must_revalidate: bool,
+    pub max_age: Option<u64>,
+    pub s_maxage: Option<u64>,
+    pub stale_while_revalidate: u64,
+    pub stale_if_error: u64,
+    pub no_store: bool,
+    pub public: bool,
+    pub private: bool,
+    pub no_cache: bool,
+    pub must_revalidate: bool,
 }
 
 /// The path that a request is for, and its fields that count.
@@ -37,18 +37,18 @@ pub(super) struct Subject {
 pub(super) struct Given {
     /// The last request's to which it was given, or confirmed.
     pub to: Subject,
-    status: u16,
-    directives: Directives,
-    varies: bool,
+    pub status: u16,
+    pub directives: Directives,
+    pub varies: bool,
     /// When it was generated, or last confirmed by a 304.
-    at: u64,
+    pub at: u64,
     /// The number of the event that generated or confirmed it.
-    event: usize,
+    pub event: usize,
     /// Before each 304. The fetch of the last one may still be under way behind a client's back, and those of one second may
     /// have arrived in any order.
-    former: Vec<(Directives, u64)>,
+    pub former: Vec<(Directives, u64)>,
     /// A client has had it as it was generated or last confirmed: that fetch has ended.
-    is_told: bool,
+    pub is_told: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,9 @@ pub(super) enum Outcome {
 /// A request that the upstream has had.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Event {
-    of: Subject,
-    at: u64,
-    outcome: Outcome,
+    pub of: Subject,
+    pub at: u64,
+    pub outcome: Outcome,
 }
 
 /// The history of the upstream.
@@ -79,45 +79,6 @@ pub(super) struct World {
 }
 
 impl Directives {
-    fn draw(dice: &mut Dice) -> Self {
-        let mut seconds = |often: usize, most: usize| dice.one_in(often).then(|| dice.below(most) as u64);
-        let mut directives = Self {
-            max_age: seconds(1, 12),
-            s_maxage: seconds(6, 12),
-            stale_while_revalidate: seconds(2, 15).unwrap_or(0),
-            stale_if_error: seconds(2, 25).unwrap_or(0),
-            ..Self::default()
-        };
-        directives.public = dice.one_in(3);
-        match dice.below(16) {
-            0 => directives.no_store = true,
-            1 => directives.private = true,
-            2 => directives.no_cache = true,
-            3 => directives.must_revalidate = true,
-            4 => directives.max_age = None,
-            _ => {}
-        }
-        directives
-    }
-
-    fn field(&self) -> String {
-        let seconds = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
-        let flag = |name: &str, is_set: bool| is_set.then(|| name.to_owned());
-        let window = |name: &str, value: u64| seconds(name, Some(value).filter(|value| *value > 0));
-        let all = [
-            seconds("max-age", self.max_age),
-            seconds("s-maxage", self.s_maxage),
-            window("stale-while-revalidate", self.stale_while_revalidate),
-            window("stale-if-error", self.stale_if_error),
-            flag("no-store", self.no_store),
-            flag("public", self.public),
-            flag("private", self.private),
-            flag("no-cache", self.no_cache),
-            flag("must-revalidate", self.must_revalidate),
-        ];
-        all.into_iter().flatten().collect::<Vec<_>>().join(", ")
-    }
-
     /// RFC 9111 §4.2.1.
     fn lifetime(&self) -> Option<u64> {
         self.s_maxage.or(self.max_age)
@@ -126,7 +87,7 @@ impl Directives {
 
 impl Given {
     /// RFC 9111 §3, for a shared cache; the statuses here are all final and understood.
-    fn may_be_stored(&self) -> bool {
+    pub(super) fn may_be_stored(&self) -> bool {
         !self.directives.no_store
             && !self.directives.private
             // §3.5.
@@ -176,83 +137,6 @@ pub(super) enum Use {
 impl World {
     pub(super) fn now(&self) -> u64 {
         self.clock.now().as_secs()
-    }
-
-    /// Answers a request at the upstream.
-    pub(super) fn answer(&mut self, path: usize, request: &Received) -> Answer {
-        let language = request.header("accept-language");
-        let language =
-            LANGUAGES.iter().position(|known| Some(*known) == language.as_deref()).expect("a language");
-        let caller = request.header("authorization").map(|field| {
-            field.strip_prefix("Bearer ").and_then(|number| number.parse().ok()).expect("a number")
-        });
-        let to = Subject { path, language, caller };
-        let at = self.now();
-        if !self.brings_nothing && self.dice.one_in(8) {
-            self.events.push(Event { of: to, at, outcome: Outcome::Failed });
-            return match self.dice.one_in(2) {
-                true => Answer::hang_up(),
-                false => Answer::status(503),
-            };
-        }
-        let mut directives = Directives::draw(&mut self.dice);
-        let confirmed =
-            request.header("if-none-match").and_then(|tag| tag.trim_matches('"').parse::<usize>().ok());
-        // A 304 to one caller would confirm nothing for others.
-        let confirmed = confirmed.filter(|_| caller.is_none() && !self.brings_nothing && self.dice.one_in(2));
-        if let Some(number) = confirmed {
-            return self.confirm(number, to, directives);
-        }
-        directives.no_store |= self.brings_nothing;
-        directives.private |= caller.is_some() && (self.brings_nothing || self.dice.one_in(2));
-        let status = match self.dice.below(24) {
-            _ if self.brings_nothing => {
-                if caller.is_some() {
-                    200
-                } else {
-                    429
-                }
-            }
-            0 | 1 => 404,
-            2 => 400,
-            3 => 429,
-            _ => 200,
-        };
-        let varies = self.dice.one_in(2);
-        let (number, event) = (self.given.len(), self.events.len());
-        let given = Given { to, status, directives, varies, at, event, former: Vec::new(), is_told: false };
-        // An error about the request may be stored, and need not; nor need a response to a caller that allows little.
-        let is_stored = given.may_be_stored()
-            && matches!(status, 200 | 404)
-            && (caller.is_none() || !directives.no_cache);
-        let outcome = if is_stored { Outcome::Storable } else { Outcome::Unstorable };
-        self.events.push(Event { of: to, at, outcome });
-        self.given.push(given);
-        let mut answer = Answer::status(status).body(number.to_string());
-        answer = answer.header("cache-control", &directives.field());
-        if self.dice.one_in(2) {
-            answer = answer.header("etag", &format!("\"{number}\""));
-        }
-        if varies { answer.header("vary", "Accept-Language") } else { answer }
-    }
-
-    /// Answers 304.
-    fn confirm(&mut self, number: usize, to: Subject, directives: Directives) -> Answer {
-        let (at, event) = (self.now(), self.events.len());
-        let given = &mut self.given[number];
-        given.former.push((given.directives, given.at));
-        (given.directives, given.at, given.event) = (directives, at, event);
-        given.is_told = false;
-        given.to.caller = None;
-        // Without Vary, it is larder's for requests like the last one (§4.1).
-        if !given.varies {
-            given.to.language = to.language;
-        }
-        let outcome = if given.may_be_stored() { Outcome::Storable } else { Outcome::Unstorable };
-        self.events.push(Event { of: to, at, outcome });
-        Answer::status(304)
-            .header("etag", &format!("\"{number}\""))
-            .header("cache-control", &directives.field())
     }
 
     /// Why a shared cache may not give this answer to a request.
