@@ -4,7 +4,9 @@ configuration below has it: caching of every GET for an hour, and nothing that t
 import contextlib
 import http.client
 import http.server
+import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import time
 
 PROGRAM, WORK = sys.argv[1], pathlib.Path(sys.argv[2])
 DEADLINE = 120
-SERVERS = ["larder", "nginx", "Varnish"]
+SERVERS = ["larder", "nginx", "Varnish", "Redis code"]
 
 NGINX = """
 user root; daemon off; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log;
@@ -38,6 +40,12 @@ listen: 127.0.0.1:{port}
 admin: off
 upstream: http://127.0.0.1:{api}
 routes: [{{path: "/{{*rest}}", ttl: 1h}}]
+"""
+
+
+REDIS_CODE = """
+redis-server --port {redis} --save '' --bind 127.0.0.1 &
+exec python3 tests/ship/redis_code.py {port} {api} {redis}
 """
 
 
@@ -105,19 +113,21 @@ def ask(port, method, path, headers=()):
 
 @contextlib.contextmanager
 def server(name, api):
+    """Starts a server, in a process group of its own, which ends with it."""
     folder = WORK / f"{name}.d"
     folder.mkdir(exist_ok=True)
     port = free_port()
-    template = {"larder": LARDER, "nginx": NGINX, "Varnish": VARNISH}[name]
+    template = {"larder": LARDER, "nginx": NGINX, "Varnish": VARNISH, "Redis code": REDIS_CODE}[name]
     file = folder / "configuration"
-    file.write_text(template.format(dir=folder, port=port, api=api.server_address[1]))
+    file.write_text(template.format(dir=folder, port=port, api=api.server_address[1], redis=free_port()))
     command = {
         "larder": [PROGRAM, "--config", file],
         "nginx": ["nginx", "-c", file],
         "Varnish": ["varnishd", "-F", "-n", folder / "n", "-a", f"127.0.0.1:{port}", "-f", file, "-s", "malloc,16m"],
+        "Redis code": ["sh", file],
     }[name]
     with open(folder / "log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
     try:
         last = time.monotonic() + DEADLINE
         while socket.socket().connect_ex(("127.0.0.1", port)):
@@ -126,7 +136,7 @@ def server(name, api):
             time.sleep(0.05)
         yield port
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
@@ -176,7 +186,7 @@ def callers_apart(port, api):
 
 
 CLAIMS = {
-    "A write through the proxy purges what it changed": write_purges,
+    "A write purges what it changed": write_purges,
     "Concurrent misses cause one fetch": one_fetch,
     "A slow fetch cannot bring back what was purged": slow_fetch_stays_away,
     "Callers with credentials share nothing by default": callers_apart,
