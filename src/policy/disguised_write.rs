@@ -87,16 +87,42 @@ pub(crate) fn may_write_unread(method: &Method, headers: &HeaderMap, query: Opti
 
 /// Whether the query of a POST asks for another method that writes.
 pub(super) fn query_overrides_method(request: &RequestHead<'_>) -> bool {
+    query_parameters(request).any(|(name, value)| overrides_method(&name, &value))
+}
+
+/// The methods that the query of a POST asks for.
+pub(super) fn query_methods<'q>(request: &RequestHead<'q>) -> impl Iterator<Item = Cow<'q, str>> {
+    query_parameters(request).filter(|(name, _)| is_method_parameter(name)).map(|(_, value)| value)
+}
+
+fn query_parameters<'q>(request: &RequestHead<'q>) -> impl Iterator<Item = (Cow<'q, str>, Cow<'q, str>)> {
     let query = request.query.filter(|query| *request.method == Method::POST && query.contains(['_', '%']));
-    let pairs = query.map(decoded_pairs_of_any_reader);
-    pairs.into_iter().flatten().any(|(name, value)| overrides_method(&name, &value))
+    query.map(decoded_pairs_of_any_reader).into_iter().flatten()
+}
+
+/// The methods that the content of a POST asks for; in a batch, those of all its requests.
+pub(super) fn content_methods(content: &Content) -> Vec<String> {
+    let requests = match content {
+        Content::Form(form) => {
+            let fields = decoded_pairs_of_any_reader(form).filter(|(name, _)| is_method_parameter(name));
+            return fields.map(|(_, value)| value.into_owned()).collect();
+        }
+        Content::Json(Value::Array(requests)) => requests.as_slice(),
+        Content::Json(request) => std::slice::from_ref(request),
+    };
+    let members = requests.iter().filter_map(Value::as_object).flatten();
+    let members = members.filter(|(name, _)| is_method_parameter(name));
+    members.filter_map(|(_, value)| value.as_str().map(str::to_owned)).collect()
+}
+
+fn is_method_parameter(name: &str) -> bool {
+    name.contains('_') && METHOD_PARAMETERS.iter().any(|other| name.trim().eq_ignore_ascii_case(other))
 }
 
 fn overrides_method(name: &str, value: &str) -> bool {
-    let is_parameter = || METHOD_PARAMETERS.iter().any(|other| name.trim().eq_ignore_ascii_case(other));
     let is_other = |method: Method| method != Method::POST && !is_safe(&method);
     let parse = || Method::from_bytes(value.trim().to_ascii_uppercase().as_bytes());
-    name.contains('_') && is_parameter() && !value.is_empty() && parse().map_or(true, is_other)
+    is_method_parameter(name) && !value.is_empty() && parse().map_or(true, is_other)
 }
 
 fn find_form(headers: &HeaderMap) -> Form {

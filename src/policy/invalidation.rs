@@ -3,9 +3,11 @@
 //! A path counts in every way it could be read; in doubt, more is purged. A write names a bounded number of targets, and
 //! what it does not name is widened to its own routes only.
 
+mod candidate_path;
 #[cfg(test)]
 mod hostile_paths;
 mod location;
+mod matched_rules;
 mod purge_dialects;
 mod purge_request;
 mod related_paths;
@@ -13,12 +15,14 @@ mod tag_pattern;
 #[cfg(test)]
 mod tests;
 mod write;
+mod write_exchange;
 
 pub(crate) use purge_dialects::is_purge_method;
 pub(crate) use purge_request::{parse_purge_request, purge_url_targets};
 pub use related_paths::RelatedPaths;
 pub(crate) use write::{BufferedContent, purges_nothing};
-pub use write::{WriteExchange, WritePlan, WriteTargets};
+pub use write::{WritePlan, WriteTargets};
+pub use write_exchange::WriteExchange;
 
 use std::borrow::Cow;
 use std::sync::Arc;

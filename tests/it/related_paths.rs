@@ -150,6 +150,54 @@ async fn a_post_that_stands_for_another_write_reaches_the_api_as_sent() {
     assert_eq!(larder.misses(&[course, lessons]).await, [course, lessons]);
 }
 
+/// Rails, Laravel, Symfony, Spring; ASP.NET.
+#[tokio::test]
+async fn a_post_whose_content_deletes_purges_as_a_delete_does() {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    const JSON: &str = "application/json";
+    let upstream = Upstream::start();
+    let (course, lessons) = ("/api/courses/7", ["/api/courses/7/lessons", "/api/courses/7/lessons/3"]);
+    let large = format!(r#"{{"a": "{}", "_method": "delete"}}"#, "x".repeat(100_000));
+    for (routes, query, media_type, content, expected) in [
+        (TAGGED, "?_method=delete", "text/plain", "", &lessons[..]),
+        (UNROUTED, "?_method=delete", "text/plain", "", &lessons),
+        (TAGGED, "", FORM, "a=1&_method=DELETE", &lessons),
+        (UNROUTED, "", FORM, "_method=delete", &lessons),
+        (CATCH_ALL, "", JSON, r#"{"_method": "DELETE"}"#, &lessons),
+        (TAGGED, "", JSON, &large, &lessons),
+        (TAGGED, "", FORM, "_method=patch", &[]),
+        (TAGGED, "", FORM, "a=1", &[]),
+    ] {
+        let larder = Larder::with(routes, &upstream);
+        for path in lessons {
+            larder.get(path).await;
+            larder.get(path).await.assert_hit();
+        }
+        let write = larder.request("POST", &format!("{course}{query}")).header("content-type", media_type);
+        let written = write.body(content.to_owned()).await.assert_status(200);
+        assert!(written.header("larder-position").is_some(), "{query} {content:.40}");
+        assert_eq!(larder.misses(&lessons).await, expected, "{routes} {query} {content:.40}");
+    }
+}
+
+#[tokio::test]
+async fn a_content_that_deletes_counts_in_doubt_too() {
+    let upstream = Upstream::start();
+    let lessons = "/api/courses/7/lessons";
+    for guard in ["", ", guard: true"] {
+        let yaml = format!(
+            "routes: [{{path: \"/api/courses/{{id}}\", ttl: 5m{guard}}}, {{path: \"/api/courses/{{id}}/lessons\", ttl: 5m}}]"
+        );
+        let larder = Larder::with(&yaml, &upstream);
+        larder.get(lessons).await.assert_stored();
+        upstream.on("/api/courses/7", Answer::status(504));
+        let write = larder.request("POST", "/api/courses/7").header("content-type", "application/json");
+        write.body(r#"{"_method": "delete"}"#).await.assert_status(504);
+        assert_eq!(larder.misses(&[lessons]).await, [lessons], "{guard}");
+        assert_eq!(larder.misses(&[lessons]).await, [lessons], "{guard}");
+    }
+}
+
 #[tokio::test]
 async fn a_read_by_post_that_stands_for_a_write_is_a_write() {
     let upstream = Upstream::start();

@@ -1,8 +1,12 @@
 //! The stored paths beside its own that a write may have changed: those above it, and those below it.
 
+use http::Method;
+use http::header::CONTENT_LENGTH;
+
 use super::absence_target;
+use crate::policy::content::{Content, content_kind};
 use crate::policy::routes::Routes;
-use crate::policy::{RequestHead, override_fields};
+use crate::policy::{RequestHead, disguised_write, override_fields};
 use crate::purge::{NormalizedPath, Target};
 
 /// Which related paths writes purge.
@@ -26,8 +30,8 @@ pub(super) fn entity_set(path: &str) -> Option<&str> {
     (!set.ends_with('/')).then_some(set)
 }
 
-/// The paths below its own that a write changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The paths below its own that a write changes, the fewest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ReachBelow {
     Nothing,
     /// Members of a collection, where no route has `purges` or `per` for the write.
@@ -39,14 +43,29 @@ pub(super) enum ReachBelow {
 impl ReachBelow {
     /// The reach of a write at its own path, also by a method that overrides its own.
     pub(super) fn find(request: &RequestHead<'_>) -> Self {
-        let has = |names| override_fields::has_method(request.method, request.headers, names);
-        if has(&["DELETE", "MOVE"]) {
-            Self::All
-        } else if has(&["PUT", "PATCH"]) {
-            Self::Members
-        } else {
-            Self::Nothing
-        }
+        Self::find_largest(override_fields::methods(request.method, request.headers))
+    }
+
+    /// The reach of the method that the query asks for.
+    pub(super) fn find_in_query(request: &RequestHead<'_>) -> Self {
+        Self::find_largest(disguised_write::query_methods(request))
+    }
+
+    /// The reach of the method that the content asks for.
+    pub(super) fn find_in_content(content: &Content) -> Self {
+        Self::find_largest(disguised_write::content_methods(content))
+    }
+
+    fn find_largest(methods: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let is_any =
+            |method: &str, names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(method));
+        let find_reach = |method: &str| match method.trim() {
+            method if is_any(method, &["DELETE", "MOVE"]) => Self::All,
+            method if is_any(method, &["PUT", "PATCH"]) => Self::Members,
+            _ => Self::Nothing,
+        };
+        let reaches = methods.into_iter().map(|method| find_reach(method.as_ref()));
+        reaches.max().unwrap_or(Self::Nothing)
     }
 
     /// Whether a stored response may lie within reach below `path`. Nothing is purged below `/`.
@@ -58,6 +77,12 @@ impl ReachBelow {
                 Self::All => routes.caches_below(path),
             }
     }
+}
+
+/// Whether frameworks let the content ask for another method: of a POST, in a form or JSON.
+pub(super) fn may_ask_for_method(request: &RequestHead<'_>) -> bool {
+    let is_empty = || request.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    *request.method == Method::POST && content_kind(request.headers).is_ok() && !is_empty()
 }
 
 impl ReachBelow {

@@ -16,6 +16,7 @@ use crate::policy::write_outcome::WriteOutcome;
 use crate::purge::PurgeMode;
 
 mod bounds;
+mod overridden_methods;
 
 fn api() -> Routes {
     let page = ("page".to_owned(), Some("1".to_owned()));
@@ -468,26 +469,6 @@ fn as_much_of_a_content_is_kept_as_its_routes_ask_for() {
 fn a_location_purges_the_tags_that_its_path_gives_values_to() {
     let location = fields(&[("location", "/api/courses/9")]);
     check_response("/plain", &location, &[path("/api/courses/9"), tag("course:9")], 0);
-}
-
-/// A purge intent stands until the exchange has named the targets, so it covers all that it could name.
-#[test]
-fn an_intent_covers_every_target_the_exchange_may_name() {
-    let guild = Route {
-        ttl: Ttl::Never,
-        purges: Some(fixtures::purges(&["guild:{request.json:/guild}", "all"])),
-        ..route("/api/events")
-    };
-    let read = Route { tags: templates(&["Guild:{id}"]), ..route("/api/guilds/{id}") };
-    let routes = routes([guild, read, Route { tags: templates(&["other:{id}"]), ..route("/other/{id}") }]);
-    let request = Request::new("POST", "/api/events");
-    let targets = plan(&routes, &request).possible_targets(&request.head());
-    assert!(reach_plain(&targets, &[("surrogate-key", "guild:7")]), "{targets:?}");
-    assert!(!reach_plain(&targets, &[]), "{targets:?}");
-    assert!(targets.contains(&stored_by("/api/guilds/{id}")) && targets.contains(&tag("all")), "{targets:?}");
-    assert!(!targets.contains(&stored_by("/other/{id}")), "{targets:?}");
-    let named = Request::new("POST", "/api/courses/7");
-    assert!(!plan(&api(), &named).possible_targets(&named.head()).contains(&tag(LISTED_TAG)));
 }
 
 #[test]

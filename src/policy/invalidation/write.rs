@@ -1,22 +1,22 @@
 //! The targets of a write: those of its routes, and its own URL (RFC 9111 §4.4).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
+use http::header::{CONTENT_LOCATION, LOCATION};
 
-use super::related_paths::{ReachBelow, RelatedPaths, entity_set, target_of_custom_method};
-use super::{caller_target, location, possible_paths, route_target};
+use super::candidate_path::CandidatePath;
+use super::matched_rules::{MatchedRule, RouteMatch};
+use super::related_paths::{ReachBelow, RelatedPaths, entity_set, may_ask_for_method};
+use super::write_exchange::WriteExchange;
+use super::{location, route_target};
 use crate::policy::caller::CallerView;
 use crate::policy::content::Content;
-use crate::policy::credential::caller_value;
-use crate::policy::path::{is_normal, normalize};
-use crate::policy::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
-use crate::policy::route::OwnUrl;
+use crate::policy::path::is_normal;
+use crate::policy::purge_targets::{PurgeOptions, PurgeTargets, TargetOrigin};
 use crate::policy::routes::Routes;
 use crate::policy::tags::{LISTED_TAG, MAX_TAG_BYTES};
-use crate::policy::template::{RenderLimits, StepLimit, Template, TemplateContext};
+use crate::policy::template::{RenderLimits, StepLimit, Template};
 use crate::policy::write_outcome::{OutcomeRules, WriteOutcome};
 use crate::policy::{RequestHead, Route, groups, override_fields};
 use crate::purge::{NormalizedPath, Target, fold_case};
@@ -25,21 +25,11 @@ use crate::purge::{NormalizedPath, Target, fold_case};
 /// Beyond it the write is widened.
 pub(super) const MAX_STEPS: usize = 4096;
 
+/// The bytes of a content that are read if no route of the write has `max_json`: as many as it is by default.
+const MAX_UNROUTED_CONTENT: u64 = 1 << 20;
+
 /// The lines of `Location` and of `Content-Location` that count; a second one is malformed already.
 const MAX_LOCATIONS: usize = 4;
-
-/// The parts of an exchange that are known after the request's head; `None`: absent or unreadable.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WriteExchange<'a> {
-    /// The request's content.
-    pub request_content: Option<&'a Content>,
-    /// The response's fields.
-    pub response_headers: Option<&'a HeaderMap>,
-    /// The response's content.
-    pub response_content: Option<&'a Content>,
-    /// The `Host` that the upstream got in place of the client's.
-    pub upstream_host: Option<&'a str>,
-}
 
 /// The bytes of a write's contents to buffer for the templates of its routes; `None`: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,25 +82,10 @@ pub struct WritePlan<'r> {
     /// Its route says `purges: []`.
     purges_nothing: bool,
     max_targets: usize,
-}
-
-/// A path that the request may be for.
-#[derive(Debug)]
-struct CandidatePath<'r> {
-    readings: Vec<NormalizedPath>,
-    /// The one of the readings that a custom method is called on.
-    called_on: Option<NormalizedPath>,
-    matches: Vec<RouteMatch<'r>>,
-    /// The paths below it that the write changes.
-    reach: ReachBelow,
-}
-
-/// A route that a path matches in one or more readings.
-#[derive(Debug)]
-struct RouteMatch<'r> {
-    route: &'r Arc<Route>,
-    /// The distinct values of its path's parameters.
-    captures: Vec<Vec<(&'r str, String)>>,
+    /// The paths below its own that it changes by the method that its query asks for.
+    query_reach: ReachBelow,
+    /// It changes cached paths if its content asks for a DELETE.
+    may_reach_by_content: bool,
 }
 
 impl<'r> WritePlan<'r> {
@@ -118,7 +93,16 @@ impl<'r> WritePlan<'r> {
     pub fn new(routes: &'r Routes, request: &RequestHead<'_>, related: RelatedPaths) -> Self {
         if purges_nothing(routes, request) {
             let paths = vec![CandidatePath::new(routes, request.path, ReachBelow::Nothing)];
-            return Self { routes, paths, related, purges_nothing: true, max_targets: 0 };
+            let query_reach = ReachBelow::Nothing;
+            return Self {
+                routes,
+                paths,
+                related,
+                purges_nothing: true,
+                max_targets: 0,
+                query_reach,
+                may_reach_by_content: false,
+            };
         }
         let reach = ReachBelow::find(request);
         let overridden = override_fields::PATH_FIELDS.iter().flat_map(|name| request.headers.get_all(name));
@@ -138,7 +122,19 @@ impl<'r> WritePlan<'r> {
             .collect();
         let matched = paths.iter().flat_map(|path| &path.matches);
         let max_targets = matched.map(|matched| matched.route.max_targets).max().unwrap_or_default();
-        Self { routes, paths, related, purges_nothing: false, max_targets }
+        let query_reach = ReachBelow::find_in_query(request);
+        let mut plan = Self {
+            routes,
+            paths,
+            related,
+            purges_nothing: false,
+            max_targets,
+            query_reach,
+            may_reach_by_content: false,
+        };
+        let may_reach_by_content = plan.paths_below_by_content(request).next().is_some();
+        plan.may_reach_by_content = may_reach_by_content;
+        plan
     }
 
     /// The rules by which the end of the exchange decides: those of the request's own route.
@@ -155,6 +151,10 @@ impl<'r> WritePlan<'r> {
         let mut buffered = BufferedContent::default();
         if self.purges_nothing {
             return buffered;
+        }
+        if self.may_reach_by_content {
+            let limits = self.matches().map(|matched| matched.route.max_json);
+            buffered.request = Some(limits.max().unwrap_or(MAX_UNROUTED_CONTENT));
         }
         for matched in self.matches() {
             let limit = Some(matched.route.max_json);
@@ -180,9 +180,11 @@ impl<'r> WritePlan<'r> {
             if self.related.parents && path.matches.iter().all(|matched| matched.route.purges.is_none()) {
                 self.add_parents(&mut found.targets, path);
             }
-            let is_callers = is_own && path.caller(request).is_some();
-            if self.related.children && !is_callers {
-                self.add_children(&mut found.targets, path);
+            if self.has_children(path, request) {
+                self.add_children(&mut found.targets, path, path.reach);
+                if self.query_reach > path.reach {
+                    self.add_children(&mut found.targets, path, self.query_reach);
+                }
             }
             for matched in &path.matches {
                 found.settle = found.settle.max(matched.route.settle);
@@ -209,6 +211,9 @@ impl<'r> WritePlan<'r> {
                 routes.for_each(|route| targets.insert_widened(route_target(route)));
                 targets.insert_widened(Target::tag(LISTED_TAG));
             }
+        }
+        if self.may_reach_by_content {
+            self.paths_below_by_content(request).for_each(|path| targets.insert_widened(below(path)));
         }
         targets.to_vec()
     }
@@ -257,6 +262,7 @@ impl<'r> WritePlan<'r> {
         if self.purges_nothing {
             return;
         }
+        self.add_children_by_content(found, request, exchange.request_content);
         let steps = StepLimit::new(MAX_STEPS);
         for matched in self.matches() {
             self.add_tags(found, matched, request, Some(exchange), &steps);
@@ -371,18 +377,59 @@ impl<'r> WritePlan<'r> {
         }
     }
 
-    /// Adds what lies below the path. The targets of `own_url: caller` name it for that caller already.
-    fn add_children(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>) {
+    /// Whether what lies below the path is purged. The targets of `own_url: caller` name it for that caller already.
+    fn has_children(&self, path: &CandidatePath<'_>, request: &RequestHead<'_>) -> bool {
+        let is_own = self.paths.first().is_some_and(|own| std::ptr::eq(own, path));
+        self.related.children && !(is_own && path.caller(request).is_some())
+    }
+
+    /// The cached paths that the write reaches if its content asks for a DELETE, and not otherwise.
+    fn paths_below_by_content(&self, request: &RequestHead<'_>) -> impl Iterator<Item = &NormalizedPath> {
+        let is_asked = may_ask_for_method(request) && self.query_reach < ReachBelow::All;
+        let paths = self
+            .paths
+            .iter()
+            .filter(move |path| is_asked && path.reach < ReachBelow::All && self.has_children(path, request));
+        let readings = paths.flat_map(|path| &path.readings);
+        readings.filter(|reading| ReachBelow::All.is_cached(self.routes, reading))
+    }
+
+    /// Adds what lies below as the method that the content asks for reaches it; a content that could not be read may ask
+    /// for a DELETE.
+    fn add_children_by_content(
+        &self,
+        found: &mut WriteTargets,
+        request: &RequestHead<'_>,
+        content: Option<&Content>,
+    ) {
+        if !self.may_reach_by_content {
+            return;
+        }
+        let Some(reach) = content.map(ReachBelow::find_in_content) else {
+            found.widened += 1;
+            self.paths_below_by_content(request).for_each(|path| found.targets.insert_widened(below(path)));
+            return;
+        };
+        for path in self.paths.iter().filter(|path| reach > path.reach && self.has_children(path, request)) {
+            self.add_children(&mut found.targets, path, reach);
+        }
+    }
+
+    fn add_children(&self, targets: &mut PurgeTargets, path: &CandidatePath<'_>, reach: ReachBelow) {
         let is_said = path.matches.iter().any(|it| it.route.purges.is_some() || it.route.per.is_some());
         for reading in &path.readings {
-            path.reach.absences(self.routes, reading).into_iter().for_each(|it| targets.insert_named(it));
+            reach.absences(self.routes, reading).into_iter().for_each(|it| targets.insert_named(it));
             let is_called_on = path.called_on.as_ref() == Some(reading);
-            let reach = if is_called_on { ReachBelow::Members } else { path.reach };
+            let reach = if is_called_on { ReachBelow::Members } else { reach };
             if (reach != ReachBelow::Members || !is_said) && reach.is_cached(self.routes, reading) {
-                targets.insert_below(Target::Prefix { host: None, path: reading.clone() });
+                targets.insert_below(below(reading));
             }
         }
     }
+}
+
+fn below(path: &NormalizedPath) -> Target {
+    Target::Prefix { host: None, path: path.clone() }
 }
 
 /// Whether a write changes nothing: `purges: []`, which is only believed for a path with one reading.
@@ -394,102 +441,6 @@ pub(crate) fn purges_nothing(routes: &Routes, request: &RequestHead<'_>) -> bool
         && routes
             .find(path)
             .is_some_and(|route| route.has_empty_purges() && !routes.is_ambiguous(path, route))
-}
-
-impl<'r> CandidatePath<'r> {
-    fn new(routes: &'r Routes, path: &str, reach: ReachBelow) -> Self {
-        let (normal, mut readings) = (normalize(path), possible_paths(path));
-        let called_on = readings.first().and_then(target_of_custom_method);
-        let called_on = called_on.filter(|path| !readings.contains(path));
-        readings.extend(called_on.clone());
-        let mut matches: Vec<RouteMatch<'r>> = Vec::new();
-        let mut add = |route: &'r Arc<Route>, captures: Vec<(&'r str, String)>| match matches
-            .iter_mut()
-            .find(|matched| Arc::ptr_eq(matched.route, route))
-        {
-            Some(matched) if matched.captures.contains(&captures) => {}
-            Some(matched) => matched.captures.push(captures),
-            None => matches.push(RouteMatch { route, captures: vec![captures] }),
-        };
-        if let Some(route) = routes.find(&normal) {
-            add(route, route.path.captures(&normal));
-        }
-        for reading in &readings {
-            for route in routes.find_all_loosely(reading) {
-                add(route, route.path.captures_loosely(reading));
-            }
-        }
-        Self { readings, called_on, matches, reach }
-    }
-
-    /// Adds the path itself, with all queries. `is_own`: it is the path of the write, which `own_url: caller` limits to
-    /// the responses of its caller.
-    fn add_urls(&self, targets: &mut PurgeTargets, request: &RequestHead<'_>, is_own: bool) {
-        let credential = self.caller(request).filter(|_| is_own);
-        for path in &self.readings {
-            targets.insert_url(match &credential {
-                Some(credential) => caller_target(credential, path),
-                None => Target::Path { host: None, path: path.clone() },
-            });
-        }
-    }
-
-    /// The caller's credential, if every route of the path has `own_url: caller`.
-    fn caller<'a>(&self, request: &RequestHead<'a>) -> Option<Cow<'a, [u8]>> {
-        let is_by_caller = |matched: &RouteMatch<'_>| matched.route.own_url == OwnUrl::Caller;
-        let first = self.matches.first().filter(|_| self.matches.iter().all(is_by_caller))?;
-        let per = first.route.per.as_ref()?;
-        let is_same = |matched: &RouteMatch<'_>| matched.route.per.as_ref() == Some(per);
-        self.matches.iter().all(is_same).then(|| caller_value(per, request))?
-    }
-}
-
-impl RouteMatch<'_> {
-    /// `None`: a value cannot be part of a tag, or finding all values takes too long.
-    fn render(
-        &self,
-        template: &Template,
-        request: &RequestHead<'_>,
-        WriteExchange { request_content, response_headers, response_content, .. }: WriteExchange<'_>,
-        limits: RenderLimits<'_>,
-    ) -> Option<Vec<String>> {
-        let mut tags = Vec::new();
-        let readings = if template.path_parameters().next().is_some() { self.captures.len() } else { 1 };
-        for captures in self.captures.iter().take(readings) {
-            let request = *request;
-            let context = TemplateContext {
-                request,
-                captures,
-                request_content,
-                response_headers,
-                response_content,
-                limits,
-            };
-            tags.extend(template.render(&context).ok()?);
-        }
-        Some(tags)
-    }
-
-    /// The templates of the route with their options; `purges` overrides the options of an equal tag.
-    fn rules(&self) -> impl Iterator<Item = MatchedRule<'_>> {
-        let purges = || self.route.purges.iter().flatten();
-        let own = self.route.tags.iter().filter(move |tag| !purges().any(|rule| rule.template == **tag));
-        let tag = |template| MatchedRule { template, options: PurgeOptions::default(), otherwise: &[] };
-        own.map(tag).chain(purges().map(MatchedRule::from))
-    }
-}
-
-/// A template of a route, with how its tags are purged.
-struct MatchedRule<'r> {
-    template: &'r Template,
-    options: PurgeOptions,
-    otherwise: &'r [String],
-}
-
-impl<'r> From<&'r PurgeRule> for MatchedRule<'r> {
-    fn from(PurgeRule { template, options, otherwise }: &'r PurgeRule) -> Self {
-        Self { template, options: *options, otherwise }
-    }
 }
 
 /// Whether both templates could make the same tag, by their literal beginnings.

@@ -115,3 +115,23 @@ fn each_outcome_has_its_targets() {
     );
     assert_eq!(nothing, (WriteOutcome::Nothing, WriteTargets::default()));
 }
+
+/// A purge intent stands until the exchange has named the targets, so it covers all that it could name.
+#[test]
+fn an_intent_covers_every_target_the_exchange_may_name() {
+    let guild = Route {
+        ttl: Ttl::Never,
+        purges: Some(fixtures::purges(&["guild:{request.json:/guild}", "all"])),
+        ..route("/api/events")
+    };
+    let read = Route { tags: templates(&["Guild:{id}"]), ..route("/api/guilds/{id}") };
+    let routes = routes([guild, read, Route { tags: templates(&["other:{id}"]), ..route("/other/{id}") }]);
+    let request = Request::new("POST", "/api/events");
+    let targets = plan(&routes, &request).possible_targets(&request.head());
+    assert!(reach_plain(&targets, &[("surrogate-key", "guild:7")]), "{targets:?}");
+    assert!(!reach_plain(&targets, &[]), "{targets:?}");
+    assert!(targets.contains(&stored_by("/api/guilds/{id}")) && targets.contains(&tag("all")), "{targets:?}");
+    assert!(!targets.contains(&stored_by("/other/{id}")), "{targets:?}");
+    let named = Request::new("POST", "/api/courses/7");
+    assert!(!plan(&api(), &named).possible_targets(&named.head()).contains(&tag(LISTED_TAG)));
+}
