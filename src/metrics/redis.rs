@@ -119,6 +119,8 @@ fn node_families(nodes: &[NodeStatus]) -> Option<MetricFamily> {
 fn command_families(figures: &[CommandStats]) -> Vec<MetricFamily> {
     let mut commands = MetricFamily::counter("larder_redis_commands", "Commands by result.");
     let mut seconds = MetricFamily::counter("larder_redis_command_seconds", "Total time spent in commands.");
+    let mut slow =
+        MetricFamily::counter("larder_redis_slow_commands", "Commands that took longer than 10 ms.");
     for figure in figures {
         let labels = |result: &str| -> Labels {
             vec![("command", figure.command.to_string()), ("result", result.to_string())]
@@ -129,6 +131,7 @@ fn command_families(figures: &[CommandStats]) -> Vec<MetricFamily> {
         commands.push_if_any(labels("redirected"), figure.redirected);
         commands.push_if_any(labels("failed"), figure.failed);
         seconds.push(vec![("command", figure.command.to_string())], figure.seconds);
+        slow.push(vec![("command", figure.command.to_string())], figure.slow as f64);
     }
-    vec![commands, seconds]
+    vec![commands, seconds, slow]
 }

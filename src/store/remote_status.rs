@@ -143,6 +143,8 @@ pub struct CommandStats {
     pub redirected: u64,
     /// Failures other than these.
     pub failed: u64,
+    /// Those that took longer than 10 ms, whatever came of them.
+    pub(crate) slow: u64,
     /// Total time waited for replies.
     pub seconds: f64,
 }

@@ -103,6 +103,7 @@ fn alerts_have_the_thresholds_that_operators_expect() {
         ("LarderStoreSlow", "> 0.01"),
         ("LarderRedisReplicationLag", "> 1"),
         ("LarderRedisEvictions", "* 60 > 100"),
+        ("LarderRedisSlowCommands", "increase(redis_slowlog_last_id[5m]) > 0"),
         ("LarderPurgesWaiting", "> 0"),
         ("LarderViewLags", "> clamp_min(larder_redis_max_lag_seconds, 1)"),
         ("LarderEvictions", "* 60 > 100"),

@@ -40,12 +40,13 @@ CASES = {
     ],
     "LarderStoreSlow": [
         {
-            f'larder_redis_command_seconds_total{{{I},command="get"}}': by_minute(11),
-            f'larder_redis_commands_total{{{I},command="get"}}': by_minute(1000),
+            f'larder_redis_slow_commands_total{{{I},command="get"}}': by_minute(11),
+            f'larder_redis_commands_total{{{I},command="get",result="answered"}}': by_minute(500),
+            f'larder_redis_commands_total{{{I},command="get",result="timeout"}}': by_minute(500),
         },
         {
-            f'larder_redis_command_seconds_total{{{I},command="get"}}': by_minute(9),
-            f'larder_redis_commands_total{{{I},command="get"}}': by_minute(1000),
+            f'larder_redis_slow_commands_total{{{I},command="get"}}': by_minute(9),
+            f'larder_redis_commands_total{{{I},command="get",result="answered"}}': by_minute(1000),
         },
     ],
     "LarderRedisAway": [{f"larder_redis_up{{{I}}}": constant(0)}, {f"larder_redis_up{{{I}}}": constant(1)}],
@@ -129,6 +130,10 @@ CASES = {
     "LarderRedisReplicationLag": [
         {f"redis_connected_slave_lag_seconds{{{R}}}": constant(2)},
         {f"redis_connected_slave_lag_seconds{{{R}}}": constant(1)},
+    ],
+    "LarderRedisSlowCommands": [
+        {f"redis_slowlog_last_id{{{R}}}": by_minute(1)},
+        {f"redis_slowlog_last_id{{{R}}}": constant(7)},
     ],
     "LarderRedisEvictions": [
         {f"redis_evicted_keys_total{{{R}}}": by_minute(101)},

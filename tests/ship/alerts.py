@@ -5,8 +5,11 @@ import contextlib
 import http.client
 import http.server
 import json
+import os
 import pathlib
+import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -26,12 +29,13 @@ listen:
   - {{address: "127.0.0.1:{tls}", tls: {{cert: {work}/cert.pem, key: {work}/key.pem}}}}
 admin: {{listen: "127.0.0.1:{admin}"}}
 upstream: http://127.0.0.1:{api}
-store: {{redis: "redis://127.0.0.1:{redis}", timeout: 1s}}
+store: {{redis: "redis://127.0.0.1:{redis}", timeout: 1s, memory: 4MiB}}
 cdn: [{{type: http, url: "http://127.0.0.1:{cdn}"}}]
 events: [{{name: shop, pubsub: changes, purge: [items]}}]
 audit: {{sample: 100%}}
 routes:
   - {{path: /items, ttl: 10m, tags: [items]}}
+  - {{path: "/pictures/{{id}}", ttl: 10m}}
 """
 
 
@@ -49,10 +53,11 @@ class Api(http.server.BaseHTTPRequestHandler):
         if self.path == "/broken":
             self.close_connection = True
             return
+        content = random.randbytes(20_000) if self.path.startswith("/pictures/") else b"{}"
         self.send_response(200)
-        self.send_header("Content-Length", "2")
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(content)
 
     do_GET = do_PUT = answer
 
@@ -64,7 +69,7 @@ def ask(port, method, path):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     connection.request(method, path)
     answer = connection.getresponse()
-    body = answer.read().decode()
+    body = answer.read().decode(errors="replace")
     connection.close()
     return answer.status, body
 
@@ -114,6 +119,17 @@ def fires(alert):
     )
 
 
+def command(*words):
+    run = ["redis-cli", "-p", str(ports["redis"]), *map(str, words)]
+    return subprocess.run(run, check=True, capture_output=True, text=True).stdout
+
+
+def sleeps_and_fires(alert):
+    """Redis is blocked for longer than a command may take, and larder's commands with it."""
+    command("DEBUG", "SLEEP", 0.1)
+    return fires(alert)
+
+
 def find_names(rule):
     """The selectors of a rule without those of values, and the labels that it reads of what they select."""
     expr = re.sub(r"(result=~?\"[^\"]*\",?|==? ?\d+)", "", rule["expr"])
@@ -151,14 +167,14 @@ targets = {"larder": ports["admin"], "redis": ports["exporter"]}
         }
     )
 )
-REDIS = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+REDIS = ["redis-server", "--enable-debug-command", "yes", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
 (WORK / "primary").mkdir()
 (WORK / "secondary").mkdir()
 
 with contextlib.ExitStack() as stack:
     start = lambda name, *command: stack.enter_context(run(name, ports[name], *command))
     redis = start("redis", *REDIS, "--port", ports["redis"], "--dir", WORK / "primary", "--maxmemory", "100mb")
-    start(
+    replica = start(
         "replica", *REDIS, "--port", ports["replica"], "--dir", WORK / "secondary",
         "--replicaof", "127.0.0.1", ports["redis"],
     )
@@ -194,8 +210,30 @@ with contextlib.ExitStack() as stack:
     eventually("LarderNeedsRestart fires for a change that needs one", lambda: fires("LarderNeedsRestart"))
     assert not fires("LarderConfigRefused"), "the file is in use"
 
-    used = ["redis-cli", "-p", str(ports["redis"]), "CONFIG", "SET", "maxmemory", "1500kb"]
-    subprocess.run(used, check=True, capture_output=True)
+    for alert in ["LarderStoreSlow", "LarderRedisSlowCommands"]:
+        eventually(f"{alert} fires for a Redis that is blocked for 100 ms", lambda: sleeps_and_fires(alert))
+
+    # Each is a miss; neither tier has room for all.
+    command("CONFIG", "SET", "maxmemory", "5mb", "maxmemory-policy", "volatile-lru")
+    for number in range(2000):
+        ask(ports["port"], "GET", f"/pictures/{number}")
+    for alert in ["LarderHitRateLow", "LarderEvictions", "LarderRedisEvictions"]:
+        eventually(f"{alert} fires for 2000 large responses", lambda: fires(alert))
+    command("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "noeviction")
+
+    with contextlib.ExitStack() as connected:
+        for _ in range(40):
+            connected.enter_context(socket.create_connection(("127.0.0.1", ports["redis"])))
+        clients = int(re.search(r"connected_clients:(\d+)", command("INFO", "clients"))[1])
+        command("CONFIG", "SET", "maxclients", clients + 3)
+        eventually("LarderRedisClients fires for a Redis with few places", lambda: fires("LarderRedisClients"))
+        command("CONFIG", "SET", "maxclients", 10_000)
+
+    os.kill(replica.pid, signal.SIGSTOP)
+    eventually("LarderRedisReplicationLag fires for a replica that halts", lambda: fires("LarderRedisReplicationLag"))
+    os.kill(replica.pid, signal.SIGCONT)
+
+    command("CONFIG", "SET", "maxmemory", "1500kb")
     eventually("LarderRedisMemory fires for a Redis that is nearly full", lambda: fires("LarderRedisMemory"))
 
     assert not fires("LarderRedisAway") and not fires("LarderDown"), "nothing has ended"

@@ -67,6 +67,9 @@ impl CommandKind {
     }
 }
 
+/// A command that takes longer is slow: Redis' own default for its SLOWLOG.
+const SLOW_AFTER: Duration = Duration::from_millis(10);
+
 /// Counters by `CommandKind as usize`.
 #[derive(Debug, Default)]
 pub(crate) struct CommandCounters {
@@ -81,6 +84,7 @@ struct CommandCounts {
     timed_out: AtomicU64,
     redirected: AtomicU64,
     failed: AtomicU64,
+    slow: AtomicU64,
     micros: AtomicU64,
 }
 
@@ -89,6 +93,9 @@ impl CommandCounters {
         let counts = &self.counts[command as usize];
         counts.sent.fetch_add(1, Ordering::Relaxed);
         counts.micros.fetch_add(saturating_micros(took), Ordering::Relaxed);
+        if took > SLOW_AFTER {
+            counts.slow.fetch_add(1, Ordering::Relaxed);
+        }
         match failure {
             None => {}
             Some(RedisError::TimedOut) => _ = counts.timed_out.fetch_add(1, Ordering::Relaxed),
@@ -118,9 +125,27 @@ impl CommandCounters {
                 timed_out: sum(|counts| &counts.timed_out),
                 redirected: sum(|counts| &counts.redirected),
                 failed: sum(|counts| &counts.failed),
+                slow: sum(|counts| &counts.slow),
                 seconds: sum(|counts| &counts.micros) as f64 / 1e6,
             }
         };
         CommandKind::ALL.map(figure).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_of_more_than_ten_milliseconds_is_slow() {
+        let counters = CommandCounters::default();
+        for micros in [1, 10_000, 10_001, 2_000_000] {
+            counters.count(CommandKind::Get, Duration::from_micros(micros), None);
+        }
+        counters.count(CommandKind::Set, Duration::from_millis(50), Some(&RedisError::TimedOut));
+        let figures = CommandCounters::sum([&counters].into_iter());
+        let figure = |command: &str| figures.iter().find(|figure| figure.command == command).unwrap();
+        assert_eq!((figure("get").sent, figure("get").slow, figure("set").slow), (4, 2, 1));
     }
 }
