@@ -250,21 +250,43 @@ fn each_rule_of_a_source_applies_on_its_own() {
     );
 }
 
-/// The values of Debezium's change events, with `schemas.enable=false`.
+/// The values of Debezium's change events, with `schemas.enable=false`, and with their schema.
 #[test]
 fn one_tag_names_the_row_of_a_change_and_of_a_deletion() {
-    let rule = rule(&["product:{event.json:$['before','after'].id}"], &[]);
-    let source = r#""source": {"connector": "mysql", "table": "products"}, "ts_ms": 1763640000000"#;
+    let sources = [
+        r#"{"connector": "mysql", "db": "shop", "table": "products", "file": "b.000003", "pos": 154, "gtid": null}"#,
+        r#"{"connector": "postgresql", "db": "shop", "schema": "public", "table": "products", "lsn": 24023128}"#,
+    ];
     for (before, after, op, expected) in [
         ("null", r#"{"id": 7, "name": "a"}"#, "c", &["tag product:7"][..]),
+        // A snapshot, and an update of PostgreSQL that knows no old row.
+        ("null", r#"{"id": 7, "name": "a"}"#, "r", &["tag product:7"]),
         ("null", r#"{"id": 7, "name": "a"}"#, "u", &["tag product:7"]),
         (r#"{"id": 7, "name": "a"}"#, r#"{"id": 7, "name": "b"}"#, "u", &["tag product:7"]),
-        (r#"{"id": 7, "name": "a"}"#, r#"{"id": 8, "name": "a"}"#, "u", &["tag product:7", "tag product:8"]),
+        // A changed key of PostgreSQL: the old row has nothing else.
+        (r#"{"id": 7, "name": null}"#, r#"{"id": 8, "name": "a"}"#, "u", &["tag product:7", "tag product:8"]),
         (r#"{"id": 7, "name": null}"#, "null", "d", &["tag product:7"]),
     ] {
-        let event = format!(r#"{{"before": {before}, "after": {after}, {source}, "op": "{op}"}}"#);
-        let (meaning, targets) = applied(&rule, &event);
-        assert_eq!(meaning, EventOutcome::Named, "{event}");
-        assert_eq!(targets, expected, "{event}");
+        for source in sources {
+            let payload = format!(
+                r#"{{"before": {before}, "after": {after}, "source": {source}, "transaction": null, "op": "{op}"}}"#
+            );
+            let whole = format!(r#"{{"schema": {{"type": "struct", "fields": []}}, "payload": {payload}}}"#);
+            for (event, row) in
+                [(&payload, "$['before','after'].id"), (&whole, "$.payload['before','after'].id")]
+            {
+                let tag = format!("product:{{event.json:{row}}}");
+                let (meaning, targets) =
+                    applied(&rule(&[&tag], &[("$..source.table", &["products"])]), event);
+                assert_eq!((meaning, &targets[..]), (EventOutcome::Named, &texts(expected)[..]), "{event}");
+            }
+        }
     }
+    let truncated = format!(r#"{{"source": {}, "op": "t", "ts_ms": 1763640000000}}"#, sources[1]);
+    let (meaning, _) = applied(&rule(&["product:{event.json:$['before','after'].id}"], &[]), &truncated);
+    assert_eq!(meaning, EventOutcome::Widened, "a truncated table has no rows");
+}
+
+fn texts(expected: &[&str]) -> Vec<String> {
+    expected.iter().map(ToString::to_string).collect()
 }

@@ -2,6 +2,7 @@
 //! test.
 
 mod announced;
+mod debezium;
 mod notify;
 mod pubsub;
 mod refused;
