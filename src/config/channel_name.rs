@@ -3,6 +3,7 @@
 use super::keys::Reader;
 use super::scalars::parsed;
 use super::section::Kind;
+use crate::policy::purge_channels::{PurgeChannels, TagChannel};
 
 /// A channel, or all channels that match a pattern: `cache:invalidated:*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +20,28 @@ impl ChannelName {
         self.0.contains(['*', '?', '['])
     }
 
+    /// Whether it hears messages on one of the channels, for some tag.
+    pub(super) fn may_hear(&self, published: &PurgeChannels) -> bool {
+        let by_tag = |channel: &TagChannel| self.may_include(channel.pieces());
+        published.every.iter().any(|name| self.includes(name)) || published.by_tag.iter().any(by_tag)
+    }
+
     /// Whether messages on `channel` are heard.
-    pub(super) fn includes(&self, channel: &str) -> bool {
-        match self.is_pattern() {
-            true => is_match(self.0.as_bytes(), channel.as_bytes()),
-            false => self.0 == channel,
-        }
+    fn includes(&self, channel: &str) -> bool {
+        self.may_include([Some(channel)].into_iter())
+    }
+
+    /// Whether it hears a channel of these pieces, for some value in place of each `None`.
+    fn may_include<'p>(&self, pieces: impl Iterator<Item = Option<&'p str>>) -> bool {
+        let own = match self.is_pattern() {
+            true => parse_pattern(self.0.as_bytes()),
+            false => self.0.bytes().map(Element::Byte).collect(),
+        };
+        let piece = |piece: Option<&str>| match piece {
+            Some(text) => text.bytes().map(Element::Byte).collect(),
+            None => vec![Element::Any, Element::Rest],
+        };
+        can_match_same(&own, &pieces.flat_map(piece).collect::<Vec<_>>())
     }
 }
 
@@ -35,42 +52,76 @@ pub(super) const CHANNEL: Reader<ChannelName> = Reader::new(Kind::Text, |node, d
     })
 });
 
-/// Matches by Redis' rules: `*`, `?`, `[abc]`, `[^a-z]`, and `\` before a character that stands for itself.
-fn is_match(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut pattern_at, mut text_at) = (0, 0);
-    // After the last `*`, and the first byte that it does not stand for.
-    let mut retry: Option<(usize, usize)> = None;
-    while text_at < text.len() {
-        if pattern.get(pattern_at) == Some(&b'*') {
-            pattern_at += 1;
-            retry = Some((pattern_at, text_at));
-        } else if let Some(length) = match_byte(&pattern[pattern_at..], text[text_at]) {
-            (pattern_at, text_at) = (pattern_at + length, text_at + 1);
-        } else {
-            let Some((after_star, from)) = retry else { return false };
-            retry = Some((after_star, from + 1));
-            (pattern_at, text_at) = (after_star, from + 1);
-        }
-    }
-    pattern[pattern_at..].iter().all(|byte| *byte == b'*')
+/// One position of a name.
+#[derive(Clone, Copy, Debug)]
+enum Element<'p> {
+    Byte(u8),
+    Any,
+    /// The members as written, and whether they are the ones that it does not match.
+    Set(&'p [u8], bool),
+    /// Any number of bytes.
+    Rest,
 }
 
-/// The length of the pattern's first element, if it matches the byte.
-fn match_byte(pattern: &[u8], byte: u8) -> Option<usize> {
-    match pattern {
-        [b'?', ..] => Some(1),
-        [b'[', set @ ..] => {
-            let end = set.iter().position(|member| *member == b']')?;
-            let is_member = match &set[..end] {
-                [b'^', members @ ..] => !is_in_set(members, byte),
-                members => is_in_set(members, byte),
-            };
-            is_member.then_some(end + 2)
+impl Element<'_> {
+    fn may_equal(self, other: Element<'_>) -> bool {
+        match (self, other) {
+            (Element::Byte(one), Element::Byte(other)) => one == other,
+            (Element::Set(members, is_negated), Element::Byte(byte)) => {
+                is_in_set(members, byte) != is_negated
+            }
+            _ => true,
         }
-        [b'\\', escaped, ..] => (*escaped == byte).then_some(2),
-        [first, ..] => (*first == byte).then_some(1),
-        [] => None,
     }
+}
+
+/// Parses by Redis' rules: `*`, `?`, `[abc]`, `[^a-z]`, and `\` before a character that stands for itself.
+fn parse_pattern(mut pattern: &[u8]) -> Vec<Element<'_>> {
+    let mut elements = Vec::new();
+    while let [first, rest @ ..] = pattern {
+        let element = match (first, rest) {
+            (b'*', _) => Element::Rest,
+            (b'?', _) => Element::Any,
+            (b'[', _) => {
+                let length = rest.iter().position(|member| *member == b']').unwrap_or(rest.len());
+                let (members, after) = rest.split_at(length);
+                pattern = after.get(1..).unwrap_or_default();
+                elements.push(match members {
+                    [b'^', members @ ..] => Element::Set(members, true),
+                    members => Element::Set(members, false),
+                });
+                continue;
+            }
+            (b'\\', [escaped, after @ ..]) => {
+                pattern = after;
+                elements.push(Element::Byte(*escaped));
+                continue;
+            }
+            (byte, _) => Element::Byte(*byte),
+        };
+        elements.push(element);
+        pattern = rest;
+    }
+    elements
+}
+
+/// Whether some name matches both; the second one has no sets.
+fn can_match_same(one: &[Element<'_>], other: &[Element<'_>]) -> bool {
+    let is_empty = |rest: &[Element<'_>]| rest.iter().all(|element| matches!(element, Element::Rest));
+    // `after[j]`: whether the rest of `one` matches `other[j..]`.
+    let mut after: Vec<bool> = (0..=other.len()).map(|at| is_empty(&other[at..])).collect();
+    for (i, element) in one.iter().enumerate().rev() {
+        let mut now = vec![false; other.len() + 1];
+        now[other.len()] = is_empty(&one[i..]);
+        for (j, against) in other.iter().enumerate().rev() {
+            now[j] = match (element, against) {
+                (Element::Rest, _) | (_, Element::Rest) => after[j] || now[j + 1],
+                _ => after[j + 1] && element.may_equal(*against),
+            };
+        }
+        after = now;
+    }
+    after[0]
 }
 
 fn is_in_set(members: &[u8], byte: u8) -> bool {
@@ -108,6 +159,26 @@ mod tests {
             ("changes", "change", false),
         ] {
             assert_eq!(ChannelName(pattern.to_owned()).includes(channel), expected, "{pattern} {channel}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_may_hear_a_channel_with_values() {
+        for (pattern, channel, expected) in [
+            ("cache:invalidated:*", "cache:invalidated:{id}", true),
+            ("cache:invalidated:7", "cache:invalidated:{id}", true),
+            ("cache:invalidated:", "cache:invalidated:{id}", false),
+            ("cache:[ij]*:7", "cache:invalidated:{id}", true),
+            ("cache:[^i]*", "cache:invalidated:{id}", false),
+            ("*:end", "cache:{id}:end", true),
+            ("*:end", "cache:{id}:other", false),
+            ("cache:?:end", "cache:{id}:end", true),
+            ("other", "cache:{id}", false),
+            ("cache:a", "cache:{id}b", false),
+        ] {
+            let by_tag = vec![TagChannel::parse(channel, "t:{id}").unwrap()];
+            let published = PurgeChannels { every: Vec::new(), by_tag };
+            assert_eq!(ChannelName(pattern.to_owned()).may_hear(&published), expected, "{pattern} {channel}");
         }
     }
 }

@@ -13,11 +13,11 @@ use super::redis::REDIS;
 use super::scalars::{NON_EMPTY, POSITIVE_DURATION, list, parsed, words};
 use super::section::Kind;
 use super::settings::{Settings, settings};
-use super::store::namespace_of_wake_channel;
 use super::webhooks::{MIN_SECRET_BYTES, SCHEME, SECRETS, WEBHOOK_PATH, Webhook, WebhookScheme};
 use super::yaml::{Value, YamlNode};
 use super::{RedisServers, RedisSettings, Secret, StoreSettings};
 use crate::policy::event::{EventCondition, EventRule, EventRules};
+use crate::policy::purge_channels::namespace_of_wake_channel;
 use crate::policy::purge_targets::PurgeRule;
 use crate::policy::template::Template;
 
@@ -332,7 +332,7 @@ fn find_own<'k>(kind: &'k EventKind, store: &StoreSettings) -> Option<(&'static 
     let what = match kind {
         // A channel is the same in all databases.
         EventKind::PubSub { channel, .. }
-            if store.publish.as_ref().is_some_and(|published| channel.includes(published)) =>
+            if store.publish.as_ref().is_some_and(|published| channel.may_hear(published)) =>
         {
             "`store.publish`"
         }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
 use super::keys::Reader;
+use super::publish::PUBLISH;
 use super::redis::{OPTIONAL_REDIS, RedisSettings};
-use super::scalars::{
-    DURATION, NON_EMPTY, POSITIVE_DURATION, SIZE, TEXT, list, parsed, parsed_secret, words,
-};
+use super::scalars::{DURATION, NON_EMPTY, POSITIVE_DURATION, SIZE, list, parsed, parsed_secret, words};
 use super::section::Kind;
 use super::settings::{Settings, mapping, settings};
 use super::yaml::{Value, YamlNode};
 use super::{OnStoreLoss, Secret};
+use crate::policy::purge_channels::PurgeChannels;
 
 settings! {
     /// The store of responses.
@@ -40,8 +40,9 @@ settings! {
         sign: Signing = mapping(), optional;
         /// Compress responses in Redis, before they are encrypted or signed.
         compress: StoreCompression = mapping(), optional;
-        /// A Redis channel on which every purge is published as JSON.
-        publish: String = TEXT, optional;
+        /// A Redis channel on which every purge is published as JSON, or a list of channels: by name, or
+        /// `{channel: "cache:invalidated:{guildId}", tag: "guild:{guildId}"}` for the purges of such tags.
+        publish: PurgeChannels = PUBLISH, optional;
         /// The name of this replica in the purge log and in the answers to `Purge-Wait`. Must be unique. Default: the
         /// host name and a random suffix.
         replica: String = REPLICA, optional;
@@ -189,20 +190,7 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
             .error(publish.location, "`publish` needs Redis, and `redis` is not set")
             .help("add `redis: redis://host:6379`, or read `GET /events` on the admin listener");
     }
-    if let (Some(publish), Some(StoreSettings { publish: Some(name), .. })) =
-        (fields.node("publish"), &settings)
-        && namespace_of_wake_channel(name).is_some()
-    {
-        diagnostics
-            .error(publish.location, format!("`{name}` is a channel that wakes replicas"))
-            .help("publish on a channel of its own, such as `larder:purges`");
-    }
     settings
-}
-
-/// The namespace whose replicas a channel wakes; `None` for the name of another channel.
-pub(crate) fn namespace_of_wake_channel(channel: &str) -> Option<&str> {
-    channel.strip_suffix(":wake").filter(|namespace| !namespace.is_empty())
 }
 
 const REPLICA: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {

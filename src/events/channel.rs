@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Feed, MAX_BATCH, SourceConsumer};
-use crate::config::{EventKind, namespace_of_wake_channel};
+use crate::config::EventKind;
 use crate::policy::content::Content;
 use crate::policy::event::{ChangeEvent, EventOutcome, EventTargets, MAX_EVENT_BYTES};
+use crate::policy::purge_channels::namespace_of_wake_channel;
 use crate::store::sources::SourceUpdate;
 use crate::store::{ChannelEvent, ChannelMessage};
 use crate::tasks::spawn;

@@ -53,6 +53,7 @@ pub mod overlay_fields;
 pub mod override_fields;
 pub mod path;
 pub mod precondition;
+pub mod purge_channels;
 pub(crate) mod purge_scope;
 pub mod purge_targets;
 pub mod query;

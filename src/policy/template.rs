@@ -40,6 +40,16 @@ enum TemplatePart {
     Value(ValueSource),
 }
 
+/// A part of a template, for those who render it from other sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TemplatePiece<'t> {
+    Literal(&'t str),
+    /// `{id}`
+    Parameter(&'t str),
+    /// A value of a request, a response or an event.
+    Other,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ValueSource {
     /// `{id}`, and `{caller}`
@@ -248,6 +258,14 @@ impl Template {
             rendered = longer.texts;
         }
         Ok(rendered)
+    }
+
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = TemplatePiece<'_>> {
+        self.parts.iter().map(|part| match part {
+            TemplatePart::Literal(text) => TemplatePiece::Literal(text),
+            TemplatePart::Value(ValueSource::Path(name)) => TemplatePiece::Parameter(name),
+            TemplatePart::Value(_) => TemplatePiece::Other,
+        })
     }
 
     fn sources(&self) -> impl Iterator<Item = &ValueSource> {

@@ -114,7 +114,7 @@ impl TieredStore {
     ) -> io::Result<Self> {
         let redis = settings.redis.as_ref().ok_or_else(|| io::Error::other("`store.redis` is not set"))?;
         let mut keys = KeyNames::new(&settings.namespace);
-        keys.publish.clone_from(&settings.publish);
+        keys.publish = settings.publish.clone().unwrap_or_default();
         let trust = SentinelTrust::for_max_lag(settings.max_lag);
         let interval = match settings.max_lag {
             Duration::ZERO => STRICT_SYNC_INTERVAL,

@@ -83,6 +83,14 @@ async fn the_channel_of_announcements_is_tried_without_a_message() {
     assert!(calls("subscribe") >= 2, "{commands}");
     // Those of the wake-ups.
     assert!(calls("publish") <= 5, "{commands}");
+    let by_tag = "[shop-purges, {channel: 'guild:{id}', tag: 'guild:{id}'}]";
+    let url = format!("\"redis://app:p@127.0.0.1:{}\", publish: {by_tag}", redis.port());
+    let (_, report) = check(&url).await;
+    let words = ["`guild:*` of `store.publish`", "&guild:*"];
+    assert_finding(&report, "warning", "no-permission", &words);
+    redis.set_user(&["&shop-*", "&guild:*"]).await;
+    let (_, report) = check(&url).await;
+    assert!(!report.to_string().contains("no-permission"), "{report:#}");
 }
 
 #[tokio::test]

@@ -149,6 +149,35 @@ fn what_is_wrong_with_a_source_is_said_with_the_fix() {
 }
 
 #[test]
+fn channels_of_announcements_are_listed_and_not_read_again() {
+    let by_tag = "{channel: 'guilds:{id}', tag: 'guild:{id}'}";
+    let listed = format!("store: {{redis: 'redis://localhost:6379/1', publish: [purges, {by_tag}]}}\n");
+    for source in ["pubsub: purges", "pubsub: 'guilds:7'", "name: g, pubsub: 'g*'"] {
+        let events = format!("events: [{{{source}, purge: [a]}}]\n");
+        check_wrong(&format!("{ROUTES}{listed}{events}"), &["`store.publish`", "would cause the next one"]);
+    }
+    for source in ["pubsub: guilds", "pubsub: 'guilds:'", "name: g, pubsub: 'shop*'"] {
+        right(&format!("{ROUTES}{listed}events: [{{{source}, purge: ['product:1']}}]\n"));
+    }
+    for (publish, parts) in [
+        ("[]", &["no channel", "leave `publish` out"][..]),
+        (by_tag, &["not a mapping", "write a list"]),
+        ("[a, 'other:wake']", &["wakes replicas", "a channel of its own"]),
+        ("[\"a\\nb\"]", &["no control characters"]),
+        ("[{channel: 'g:{id}:wake', tag: 'guild:{id}'}]", &["wakes replicas", "another end"]),
+        ("[{channel: 'g {id}', tag: 'guild:{id}'}]", &["white space"]),
+        ("[{channel: 'g:{id}', tag: 'guild:{guildId}'}]", &["no `{id}`", "values of the tag in `channel`"]),
+        ("[{channel: 'g:{id}'}]", &["`tag`"]),
+    ] {
+        check_wrong(&format!("store: {{redis: 'redis://a', publish: {publish}}}"), parts);
+    }
+    check_wrong(
+        &format!("store: {{redis: 'redis://a', publish: [{}]}}", "a, ".repeat(101)),
+        &["more than 100 channels"],
+    );
+}
+
+#[test]
 fn a_ttl_none_needs_something_that_purges_it() {
     let event =
         "events: [{webhook: /hooks/x, secret: 0123456789abcdef, purge: ['product:{event.json:/id}']}]\n";

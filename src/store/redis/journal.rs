@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::policy::purge_channels::MAX_CHANNELS;
 use crate::purge::{MAX_NAMED_TARGETS, PurgeView, Target, TargetId};
 
 /// More than one sender's budget of a minute. 5 MB, in the view as well.
@@ -20,6 +21,8 @@ struct JournalState {
     targets: BTreeSet<TargetId>,
     /// The first of them as text, for people.
     named: Vec<String>,
+    /// The channels on which they are announced.
+    channels: Vec<String>,
     in_doubt_for: Duration,
     /// How many are on their way to Redis.
     in_flight: usize,
@@ -30,6 +33,7 @@ struct JournalState {
 pub(super) struct JournalBatch {
     pub targets: Vec<TargetId>,
     pub named: Vec<String>,
+    pub channels: Vec<String>,
     pub in_doubt_for: Duration,
 }
 
@@ -61,11 +65,16 @@ impl Journal {
         }
     }
 
-    /// Says for people what was added.
-    pub(super) fn add_names(&self, targets: Vec<String>) {
-        let named = &mut self.state().named;
-        named.extend(targets);
-        named.truncate(MAX_NAMED_TARGETS);
+    /// Says what was added: to people, and on which channels.
+    pub(super) fn add_names(&self, targets: Vec<String>, channels: Vec<String>) {
+        let mut waiting = self.state();
+        waiting.named.extend(targets);
+        waiting.named.truncate(MAX_NAMED_TARGETS);
+        for channel in channels {
+            if waiting.channels.len() < MAX_CHANNELS && !waiting.channels.contains(&channel) {
+                waiting.channels.push(channel);
+            }
+        }
     }
 
     /// Takes the waiting purges; they are returned by [`Journal::put_back`] or finished by [`Journal::settle`].
@@ -74,16 +83,16 @@ impl Journal {
         if waiting.targets.is_empty() {
             return None;
         }
-        let JournalState { targets, named, in_doubt_for, .. } = std::mem::take(&mut *waiting);
+        let JournalState { targets, named, channels, in_doubt_for, .. } = std::mem::take(&mut *waiting);
         waiting.in_flight = targets.len();
         let mut targets: Vec<TargetId> = targets.into_iter().collect();
         targets.sort_unstable();
-        Some(JournalBatch { targets, named, in_doubt_for })
+        Some(JournalBatch { targets, named, channels, in_doubt_for })
     }
 
     pub(super) fn put_back(&self, batch: &JournalBatch, view: &PurgeView) {
         self.add(&batch.targets, batch.in_doubt_for, view);
-        self.add_names(batch.named.clone());
+        self.add_names(batch.named.clone(), batch.channels.clone());
         // Named twice meanwhile: by what was taken, and by what waits.
         self.complete(batch, view);
     }

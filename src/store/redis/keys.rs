@@ -2,6 +2,7 @@
 
 use crate::hex;
 use crate::policy::CacheKey;
+use crate::policy::purge_channels::PurgeChannels;
 use crate::policy::rate_budget::BudgetId;
 use crate::store::encoding;
 
@@ -17,8 +18,8 @@ pub(crate) struct KeyNames {
     pub former_replicas: String,
     /// The channel on which a purge wakes the replicas.
     pub wake: String,
-    /// The channel on which purges are announced to others.
-    pub publish: Option<String>,
+    /// The channels on which purges are announced to others.
+    pub publish: PurgeChannels,
     stats: String,
     response: String,
     source: String,
@@ -36,7 +37,7 @@ impl KeyNames {
             history: format!("{{{namespace}}}:journal"),
             former_replicas: format!("{{{namespace}}}:replicas"),
             wake: format!("{namespace}:wake"),
-            publish: None,
+            publish: PurgeChannels::default(),
             stats: format!("{{{namespace}}}:stats:"),
             source: format!("{{{namespace}}}:events:"),
             seen: format!("{{{namespace}}}:seen:"),

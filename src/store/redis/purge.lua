@@ -3,7 +3,7 @@
 -- ARGV[9] for how many microseconds the targets stay in doubt   ARGV[10] 'h', 's', or 'm' for a write under way
 -- ARGV[11] how many records are kept   ARGV[12] the longest lifetime of a response, in microseconds
 -- ARGV[13] the channel to wake the others by   ARGV[14] the intent, or nothing   ARGV[15] the record for people, or nothing
--- ARGV[16] how many of these are kept   KEYS[4] the journal of them   ARGV[17] the channel to announce it on, or nothing
+-- ARGV[16] how many of these are kept   KEYS[4] the journal of them   ARGV[17] the channels to announce it on, a line each
 -- ARGV[18] how many targets the intent is resolved for   ARGV[19..] the ids of these, and then of the targets
 
 -- Each purge removes up to this many old records, besides one for each target, so that no purge pays for many.
@@ -129,7 +129,7 @@ if ARGV[15] ~= '' and KEYS[4] then
   renew(KEYS[4])
   if ARGV[17] ~= '' then
     local record = string.format('{"position":%d,"at":%d,', version, now) .. string.sub(ARGV[15], 2)
-    redis.pcall('PUBLISH', ARGV[17], record)
+    for channel in string.gmatch(ARGV[17], '[^\n]+') do redis.pcall('PUBLISH', channel, record) end
   end
 end
 

@@ -34,6 +34,65 @@ async fn each_purge_is_announced_on_a_channel_with_what_it_named() {
     assert!(told["at"].as_u64().unwrap() > 1_700_000_000_000_000);
 }
 
+async fn subscribe(redis: &Redis, channel: &str) -> UnixStream {
+    let mut subscriber = UnixStream::connect(redis.socket()).await.unwrap();
+    subscriber.write_all(format!("SUBSCRIBE {channel}\r\n").as_bytes()).await.unwrap();
+    read_until(&mut subscriber, ":1\r\n").await;
+    subscriber
+}
+
+/// The positions of the next so many announcements.
+async fn next_positions(subscriber: &mut UnixStream, count: usize) -> Vec<u64> {
+    let mut positions = Vec::new();
+    while positions.len() < count {
+        let messages = read_until(subscriber, "}\r\n").await;
+        let records = messages.lines().filter(|line| line.starts_with('{'));
+        positions.extend(records.map(|record| {
+            let record: Value = serde_json::from_str(record).expect("JSON");
+            record["position"].as_u64().expect("a position")
+        }));
+    }
+    positions
+}
+
+const BY_GUILD: &str = "publish: [every, {channel: 'guilds:{guildId}', tag: 'guild:{guildId}'}]";
+
+#[tokio::test]
+async fn a_subscriber_of_one_value_hears_the_purges_of_its_tag() {
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, &format!("{BY_GUILD}, timeout: 5s"), ROUTES).await;
+    let mut seven = subscribe(&redis, "guilds:7").await;
+    let mut eight = subscribe(&redis, "guilds:8").await;
+    let mut every = subscribe(&redis, "every").await;
+    let first = purge(&larder, "guild:7").await;
+    let second = purge(&larder, "GUILD:8").await;
+    let third = purge(&larder, "courses").await;
+    let both = larder.admin.request("POST", "/purge").body(r#"{"tags": ["guild:8", "courses", "guild:7"]}"#);
+    let both = both.await.assert_status(200).json()["position"].as_u64().unwrap();
+    for (subscriber, expected) in [
+        (&mut seven, &[first, both][..]),
+        (&mut eight, &[second, both]),
+        (&mut every, &[first, second, third, both]),
+    ] {
+        assert_eq!(next_positions(subscriber, expected.len()).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_that_redis_takes_late_is_told_to_its_subscribers() {
+    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
+    let larder = Replica::start(&redis, &upstream, &format!("{BY_GUILD}, timeout: 1s"), ROUTES).await;
+    redis.stop();
+    larder.is_cut_off().await;
+    let waiting = larder.admin.request("POST", "/purge").body(r#"{"tags": ["guild:7"]}"#);
+    waiting.await.assert_status(503);
+    redis.kill();
+    redis.restart().await;
+    let mut seven = subscribe(&redis, "guilds:7").await;
+    let message = read_until(&mut seven, "}\r\n").await;
+    assert!(message.contains(r#""source":"late""#), "{message}");
+}
+
 /// The events of a stream of them: name, id and data.
 fn parsed(text: &str) -> Vec<(String, u64, Value)> {
     let events = text.split("\n\n").filter(|event| event.starts_with("id: "));

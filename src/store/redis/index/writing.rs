@@ -29,23 +29,27 @@ struct WriteOptions {
     in_doubt_for: Duration,
     resolves: Option<PurgeIntent>,
     audit: Option<AuditRecord>,
+    /// The channels on which the record is announced.
+    channels: Vec<String>,
 }
 
 impl RedisIndex {
     /// `Ok`: Redis has it, and so has the view. Otherwise it waits until Redis takes it, and holds here meanwhile.
     pub(crate) async fn purge(&self, purge: &Purge) -> Result<PurgeVersion, RedisError> {
         let targets = purge.ids();
+        let channels = self.keys.publish.select(&purge.targets);
         let options = WriteOptions {
             mode: purge.mode,
             in_doubt_for: purge.in_doubt_for,
             resolves: purge.resolves.as_ref().map(bound_intent),
             audit: AuditRecord::from_purge(purge, &self.membership.name),
+            channels: channels.clone(),
         };
         let recorded = self.write_purge(&targets, options, self.admission()).await;
         if recorded.is_err() && !targets.is_empty() {
             let journal = &self.journals[usize::from(!purge.in_doubt_for.is_zero())];
             journal.add(&targets, purge.in_doubt_for, &self.view);
-            journal.add_names(purge.describe_targets());
+            journal.add_names(purge.describe_targets(), channels);
             self.sync_requested.notify_one();
         }
         recorded
@@ -59,6 +63,7 @@ impl RedisIndex {
             in_doubt_for: intent.expires_in,
             resolves: None,
             audit: None,
+            channels: Vec::new(),
         };
         let mut args = self.purge_args(&intent.targets, &options);
         (args[1], args[5]) = (Bytes::from_static(b"m"), Bytes::copy_from_slice(&intent.id.0));
@@ -81,6 +86,7 @@ impl RedisIndex {
                 in_doubt_for: batch.in_doubt_for,
                 resolves: None,
                 audit: Some(self.late_audit_record(&batch)),
+                channels: batch.channels.clone(),
             };
             match self.write_purge(&batch.targets, options, Admission::Probe).await {
                 Ok(_) => journal.complete(&batch, &self.view),
@@ -206,7 +212,7 @@ impl RedisIndex {
             intent,
             audit_log::encode_record(options.audit.as_ref()),
             integer_arg(MAX_AUDIT_RECORDS as u64),
-            Bytes::copy_from_slice(self.keys.publish.as_deref().unwrap_or_default().as_bytes()),
+            options.channels.join("\n").into(),
             integer_arg(resolved.len() as u64),
         ];
         args.extend(resolved.iter().chain(targets).map(|id| Bytes::copy_from_slice(&id.0)));

@@ -30,6 +30,7 @@ use super::sentinel::SentinelTrust;
 use super::servers::Servers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{RedisSettings, StoreSettings};
+use crate::policy::purge_channels::PurgeChannels;
 use crate::random::random_bytes;
 use crate::store::remote_status::{CONNECTING, FailureReason};
 
@@ -113,8 +114,8 @@ pub(crate) async fn inspect(
     keyspace::check_keys(&probe, &store.namespace, &mut inspection).await;
     let refusals = Trials::new(&probe, clock.now()).run().await;
     probe.try_wake_ups(&mut inspection, &refusals).await;
-    if let Some(channel) = &store.publish {
-        probe.try_announcements(channel, &mut inspection).await;
+    for (channel, pattern) in store.publish.iter().flat_map(PurgeChannels::examples) {
+        probe.try_announcements(&channel, &pattern, &mut inspection).await;
     }
     probe.check_masters(&mut inspection).await;
     probe.remove_keys().await;
@@ -227,8 +228,8 @@ impl Probe {
     }
 
     /// Whether purges can be announced on `store.publish`. Nothing is published, since others act on what comes there: a
-    /// subscription needs the right to the same channel.
-    async fn try_announcements(&self, channel: &str, inspection: &mut Inspection) {
+    /// subscription needs the right to the same channel. `pattern` is that of the right.
+    async fn try_announcements(&self, channel: &str, pattern: &str, inspection: &mut Inspection) {
         let index = self.servers.index_node();
         let Some(address) = index.address() else { return };
         let connection = index.connect_beside((*address).clone());
@@ -243,9 +244,9 @@ impl Probe {
                 level: FindingLevel::Warning,
                 code: "no-permission",
                 message: format!(
-                    "the Redis user may not use the channel `{channel}` of `store.publish`: purges are not announced there"
+                    "the Redis user may not use the channel `{pattern}` of `store.publish`: purges are not announced there"
                 ),
-                help: Some(format!("ACL SETUSER \u{2026} &{channel}")),
+                help: Some(format!("ACL SETUSER \u{2026} &{pattern}")),
             });
         }
     }
