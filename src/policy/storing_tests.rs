@@ -61,6 +61,20 @@ fn the_route_ttl_covers_fewer_statuses_than_the_response() {
     }
 }
 
+/// Another request for the same key need not get them: a proxy on one client's way sent a malformed field, say.
+#[test]
+fn errors_about_one_request_are_stored_only_by_the_route() {
+    for code in (400..=403).chain(406..=409).chain(411..=426) {
+        let named = Route { status: [(code, secs(10))].into(), ..route() };
+        check(&with_ttl(30), code, FRESH, Err(NotStored::Status));
+        check(&Route { heuristic: true, ..route() }, code, FRESH, Err(NotStored::Status));
+        check(&named, code, "", Ok(10));
+    }
+    for code in [404, 405, 410, 451] {
+        check(&route(), code, FRESH, Ok(60));
+    }
+}
+
 #[test]
 fn a_route_can_name_more_statuses_each_with_its_lifetime() {
     let route = |code| Route { status: [(code, secs(10))].into(), ..route() };
