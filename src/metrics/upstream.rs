@@ -50,7 +50,7 @@ pub(crate) struct UpstreamWaits {
 /// How upstream requests ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UpstreamCounts {
-    /// Requests without a response.
+    /// Requests without a response, or with one that broke off.
     pub failures: u64,
     pub responses: u64,
     /// Responses with a status of 5xx.

@@ -14,12 +14,13 @@ use super::worker::Worker;
 use super::{forwarding, interim, trace_context};
 use crate::callers::CallerRequest;
 use crate::clock::Moment;
+use crate::metrics::Metrics;
 use crate::policy::Route;
 use crate::policy::caller::CallerVerdict;
 use crate::policy::compression::{mark_as_sent, restore_tags};
 use crate::policy::methods::is_safe;
 use crate::policy::overlay_fields;
-use crate::upstream::{ClientNetwork, RequestBody, UploadLimits, UpstreamBody};
+use crate::upstream::{ClientNetwork, CountCutResponses, RequestBody, UploadLimits, UpstreamBody};
 
 /// Builds the upstream request for a client's: same method and path, and the fields that a proxy forwards.
 pub(super) fn build(
@@ -143,6 +144,7 @@ pub(super) async fn send(
     let taken = is_taken.then(|| request.headers().clone());
     // A client that sends slowly is not the upstream's fault.
     let wait = (!request.body().is_streamed()).then(|| proxy.metrics.start_upstream_wait(Moment::now()));
+    let progress = request.body().progress();
     let started = tokio::time::Instant::now();
     let result = worker.upstream.send(request, head.timeouts(&proxy.config)).await;
     let duration = started.elapsed();
@@ -154,6 +156,7 @@ pub(super) async fn send(
     match result {
         Ok(mut response) => {
             proxy.metrics.record_upstream_response(response.status(), duration, Moment::now());
+            response.body_mut().count_cut_by(proxy.metrics.clone(), progress);
             if response.status() == StatusCode::UNAUTHORIZED {
                 let known = head.caller_of_entry().filter(|(_, it)| matches!(it, CallerVerdict::Known(_)));
                 let asked = head.as_asked();
@@ -173,6 +176,12 @@ pub(super) async fn send(
             tracing::warn!(%error, %method, path, ?request_id, "upstream request failed");
             Err(error.into())
         }
+    }
+}
+
+impl CountCutResponses for Metrics {
+    fn count_cut_response(&self, reason: &'static str) {
+        self.record_upstream_failure(reason);
     }
 }
 

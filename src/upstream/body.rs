@@ -14,8 +14,14 @@ use tokio::time::Instant;
 
 use super::body_error::{BodyError, is_stream_reset};
 use super::pool::PooledConnection;
+use super::request_progress::RequestProgress;
 use super::slot::Slot;
 use crate::progress_timeout::ProgressTimeout;
+
+/// Counts response bodies that the upstream broke off, by the reason's label.
+pub(crate) trait CountCutResponses: Send + Sync {
+    fn count_cut_response(&self, reason: &'static str);
+}
 
 /// A response body of the upstream. It holds its slot until it has ended or is dropped, and fails if nothing arrives for
 /// too long.
@@ -27,6 +33,8 @@ pub(crate) struct UpstreamBody {
     deferred_error: Option<BodyError>,
     size_hint: SizeHint,
     is_end_stream: bool,
+    /// With the progress of the request: where the client has cut that, the response ends, too.
+    counter: Option<(Arc<dyn CountCutResponses>, RequestProgress)>,
 }
 
 /// The part of a response body that holds a connection. It is cut when its client is too slow and others wait.
@@ -121,8 +129,22 @@ impl UpstreamBody {
                 deferred_error: None,
                 size_hint,
                 is_end_stream,
+                counter: None,
             }
         })
+    }
+
+    /// Sets what counts the body if the upstream breaks it off.
+    pub(crate) fn count_cut_by(&mut self, counter: Arc<dyn CountCutResponses>, request: RequestProgress) {
+        self.counter = Some((counter, request));
+    }
+
+    fn count_cut(&mut self, error: &BodyError) {
+        let Some((counter, request)) = self.counter.take() else { return };
+        let is_clients = request.is_cut() && !request.is_complete();
+        if let Some(reason) = error.upstream_fault().filter(|_| !is_clients) {
+            counter.count_cut_response(reason);
+        }
     }
 
     pub(super) fn held(&self) -> &Arc<HeldResponse> {
@@ -182,6 +204,7 @@ impl Body for UpstreamBody {
         }
         let frame = ready!(self.poll_held(cx));
         if let Some(Err(error)) = frame {
+            self.count_cut(&error);
             // An error makes hyper drop what it has not written yet, the head included. Report it one turn later.
             self.deferred_error = Some(error);
             cx.waker().wake_by_ref();

@@ -8,6 +8,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::UpstreamError;
+use super::error_kind::classify_error;
 
 /// A failure in the middle of a body.
 #[derive(Debug, thiserror::Error)]
@@ -43,16 +44,35 @@ pub(crate) enum BodyError {
 }
 
 impl BodyError {
+    /// The label of the upstream's failure in the middle of its response, as [`UpstreamError::as_str`] has it for one before
+    /// the head; `None` if the failure is not the upstream's.
+    pub(super) fn upstream_fault(&self) -> Option<&'static str> {
+        match self {
+            BodyError::Stalled => Some(UpstreamError::Timeout.as_str()),
+            BodyError::Reset => Some(UpstreamError::Reset(h2::Reason::NO_ERROR).as_str()),
+            BodyError::Cut(error) if is_malformed(error) => {
+                Some(UpstreamError::Invalid(String::new()).as_str())
+            }
+            BodyError::Cut(error) => Some(classify_error(error).as_str()),
+            _ => None,
+        }
+    }
+
     /// Classifies the parser's error in a client's content. It says so if the framing or a trailer can't be read (RFC 9112
     /// §7.1); every other error is the end of the connection.
     pub(super) fn from_client(error: hyper::Error) -> Self {
-        use io::ErrorKind::{InvalidData, InvalidInput};
-        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        match cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput)) {
+        match is_malformed(&error) {
             true => BodyError::RequestMalformed("malformed chunked content"),
             false => BodyError::RequestCut(error),
         }
     }
+}
+
+/// Whether the framing or a trailer can't be read.
+fn is_malformed(error: &hyper::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput};
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), InvalidData | InvalidInput))
 }
 
 /// The error of a request whose content was to be read before any of it is forwarded.

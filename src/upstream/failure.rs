@@ -6,6 +6,7 @@ use std::io;
 use http::Request;
 
 use super::UpstreamError;
+use super::error_kind::{classify_error, root_cause};
 use super::request_body::RequestBody;
 use super::request_progress::RequestProgress;
 
@@ -56,30 +57,9 @@ impl SendFailure {
         }
         let causes = || std::iter::successors(Some(error), |&error| error.source());
         let is_unprocessed = causes().filter_map(|error| error.downcast_ref()).any(says_unprocessed);
-        let error = match causes().find_map(|error| error.downcast_ref::<hyper::Error>()) {
-            Some(error) if error.is_parse_too_large() => UpstreamError::HeaderTooLarge,
-            Some(parse) if parse.is_parse() => UpstreamError::Invalid(root_cause(error)),
-            _ => causes().find_map(classify_cause).unwrap_or(UpstreamError::Closed),
-        };
+        let error = classify_error(error);
         let is_stale_connection = may_be_stale && error == UpstreamError::Closed;
         Self { is_stale_connection, is_unprocessed, ..Self::new(error) }
-    }
-}
-
-/// An error of HTTP/2 or TLS that is more than the end of the connection.
-fn classify_cause(error: &(dyn Error + 'static)) -> Option<UpstreamError> {
-    if let Some(error) = error.downcast_ref::<h2::Error>() {
-        let reason = error.reason()?;
-        return match error.is_remote() {
-            true => error.is_reset().then_some(UpstreamError::Reset(reason)),
-            // Larder's side does not accept what came.
-            false => Some(UpstreamError::Invalid(describe_protocol_error(reason))),
-        };
-    }
-    let alert = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
-    match alert {
-        rustls::Error::AlertReceived(alert) => Some(UpstreamError::TlsRefused(format!("{alert:?}"))),
-        _ => None,
     }
 }
 
@@ -90,18 +70,6 @@ pub(super) fn describe_reset(reason: h2::Reason) -> String {
         _ => "",
     };
     format!("the upstream reset the HTTP/2 stream of the request: {reason:?}{advice}")
-}
-
-/// The text for a connection or a stream that larder ends. h2 takes the beginning of an HTTP/1.1 response for a frame of
-/// 4 MiB.
-fn describe_protocol_error(reason: h2::Reason) -> String {
-    let advice = match reason {
-        h2::Reason::FRAME_SIZE_ERROR => {
-            "; if the upstream does not speak HTTP/2 without TLS, remove `http2` under `upstream`"
-        }
-        _ => "",
-    };
-    format!("HTTP/2 {reason:?}: {reason}{advice}")
 }
 
 /// The advice on a TLS alert.
@@ -132,12 +100,4 @@ fn is_local_exhaustion(error: &(dyn Error + 'static)) -> bool {
         matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
             || error.raw_os_error().is_some_and(|error| OUT_OF_FDS.contains(&error))
     })
-}
-
-fn root_cause(error: &dyn Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

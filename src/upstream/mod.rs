@@ -14,6 +14,7 @@ mod connection_login;
 mod content_end;
 mod continue_gate;
 mod destination;
+mod error_kind;
 mod failure;
 mod framing;
 mod held_content;
@@ -48,7 +49,7 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout};
 
 use balancer::{Attempts, Balancer, Member};
-pub(crate) use body::UpstreamBody;
+pub(crate) use body::{CountCutResponses, UpstreamBody};
 pub(crate) use body_error::BodyError;
 pub(crate) use client_shares::ClientNetwork;
 pub(crate) use content_end::ContentEnd;

@@ -203,3 +203,45 @@ async fn a_slow_clock_of_the_upstream_is_measured() {
     larder.get("/a").await;
     larder.metric_becomes("larder_upstream_clock_lag_seconds", 120.0).await;
 }
+
+/// A response that breaks off is a failure of the upstream as one that never began is.
+#[tokio::test]
+async fn responses_that_break_off_are_counted() {
+    let upstream = Upstream::start();
+    let yaml = "
+upstream: {url: \"${UPSTREAM}\", response_timeout: 300ms}
+routes: [{path: \"/a/{case}\", ttl: 60s}]";
+    let larder = Larder::with(yaml, &upstream);
+    let malformed = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\nno length\r\n";
+    for (case, answer, reason) in [
+        ("cut", Answer::ok("content").cut_after(3), "closed"),
+        ("reset", Answer::ok("content").reset_after(3), "closed"),
+        ("silent", Answer::ok("content").silent_after(3), "timeout"),
+        ("malformed", Answer::raw(malformed), "invalid"),
+    ] {
+        for route in ["/a", "/other"] {
+            let path = format!("{route}/{case}");
+            upstream.on(&path, answer.clone());
+            let metric = format!("larder_upstream_failures_total{{reason=\"{reason}\"}}");
+            let before = larder.metric(&metric).await;
+            larder.get(&path).start().await.broken_off().await;
+            larder.metric_becomes(&metric, before + 1.0).await;
+        }
+    }
+}
+
+/// A client that leaves, or reads too slowly, is not the upstream's failure.
+#[tokio::test]
+async fn a_response_that_its_client_leaves_is_no_failure() {
+    let upstream = Upstream::start();
+    let (answer, feed) = Answer::fed();
+    upstream.once("/never", answer);
+    let larder = Larder::with("routes: [{path: /never, ttl: never}]", &upstream);
+    let mut reply = larder.get("/never").start().await;
+    feed.send("some").await;
+    reply.read_until("some").await;
+    drop(reply);
+    feed.abandoned().await;
+    let metrics = larder.admin.get("/metrics").await;
+    assert!(!metrics.text().contains("larder_upstream_failures_total{"), "{metrics}");
+}
