@@ -98,8 +98,10 @@ impl Body for BufferedBody {
     fn size_hint(&self) -> SizeHint {
         let here: u64 =
             self.buffered.iter().flatten().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let is_data = |frame: &Result<Frame<Bytes>, _>| frame.as_ref().is_ok_and(Frame::is_data);
         match (self.is_ended, self.rest.size_hint().exact()) {
-            (true, _) if self.buffered.iter().any(Result::is_err) => SizeHint::default(),
+            // hyper frames content of a known length by Content-Length, and drops the trailers behind it.
+            (true, _) if !self.buffered.iter().all(is_data) => SizeHint::default(),
             (true, _) => SizeHint::with_exact(here),
             (false, Some(rest)) => SizeHint::with_exact(here + rest),
             (false, None) => SizeHint::default(),

@@ -184,7 +184,7 @@ impl ClientHead {
             return Err(ProxyError::BadRequest(refusal));
         }
         check_target(&parts)?;
-        normalize_fields(&mut parts, names, config.limits.header_count)?;
+        normalize_fields(&mut parts, names, config.limits.header_count, config.underscores)?;
         let scheme = scheme(&parts.headers, trusted, is_tls);
         let sender = client_ip(&parts.headers, names, peer, &config.trusted_proxies);
         let absolute = parts.version < Version::HTTP_2 && parts.uri.authority().is_some();

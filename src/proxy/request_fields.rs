@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -39,6 +39,7 @@ pub(super) fn normalize_fields(
     parts: &mut Parts,
     names: HeaderNameFilter,
     header_count: usize,
+    underscores: Underscores,
 ) -> Result<(), ProxyError> {
     // RFC 9113 §8.2.3: HTTP/2 clients send one field for each cookie. They count as one.
     if names.may_hold(&COOKIE) {
@@ -54,6 +55,9 @@ pub(super) fn normalize_fields(
     }
     if names.may_hold(&CONTENT_LENGTH) {
         join_lengths(&mut parts.headers)?;
+    }
+    if names.may_hold(&TRAILER) {
+        keep_forwarded_trailers(&mut parts.headers, judge_trailers(underscores));
     }
     // hyper lets `Transfer-Encoding` win over `Content-Length`, and closes the connection then (RFC 9112 §6.3). It does
     // not decode any coding but chunked.
@@ -87,6 +91,20 @@ fn join_lengths(headers: &mut HeaderMap) -> Result<(), ProxyError> {
         (Some(_), false) => return Err(ProxyError::BadRequest("several lengths of one content")),
     }
     Ok(())
+}
+
+/// Leaves in `Trailer` the names that are forwarded if they come: the upstream may refuse or await the others.
+fn keep_forwarded_trailers(headers: &mut HeaderMap, judge: fn(&HeaderName) -> TrailerVerdict) {
+    let is_forwarded = |name: &&[u8]| {
+        HeaderName::from_bytes(name).is_ok_and(|name| matches!(judge(&name), TrailerVerdict::Forward))
+    };
+    let lines = headers.get_all(TRAILER).iter();
+    let declared = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let kept = declared.filter(is_forwarded).collect::<Vec<_>>().join(&b", "[..]);
+    match HeaderValue::from_bytes(&kept) {
+        Ok(kept) if !kept.is_empty() => drop(headers.insert(TRAILER, kept)),
+        _ => drop(headers.remove(TRAILER)),
+    }
 }
 
 /// Judges a client's trailers: `underscores` holds for them as for the header section. The upstream may read one as a

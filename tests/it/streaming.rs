@@ -133,6 +133,36 @@ async fn a_write_with_trailers_purges_all_that_it_names() {
     }
 }
 
+/// A response that is read whole before it goes on keeps its trailers.
+#[tokio::test]
+async fn trailers_of_content_that_is_read_go_on() {
+    let upstream = Upstream::start();
+    let routes = "routes: [{path: /w, purges: [\"t:{response.json:/id}\"]}]";
+    let larder = Larder::with(routes, &upstream);
+    let answer = Answer::json("").header("trailer", "x-sum").chunks(["{\"id\"", ":1}"]).trailer("x-sum", "7");
+    upstream.on("/w", answer);
+    let reply = larder.request("POST", "/w").header("te", "trailers").await;
+    let reply = reply.assert_text("{\"id\":1}").assert_header("content-length", None);
+    assert_eq!(reply.trailers.expect("trailers")["x-sum"], "7");
+}
+
+/// RFC 9110 §6.6.2: `Trailer` tells what may come.
+#[tokio::test]
+async fn trailers_that_are_dropped_are_not_declared() {
+    let upstream = Upstream::start();
+    for (setting, expected) in [("drop", "x-ok"), ("pass", "x-ok, x_sum")] {
+        let larder = Larder::with(&format!("underscores: {setting}\nroutes: []"), &upstream);
+        for (declared, expected) in [("X-Ok, X_Sum,, Host, é", Some(expected)), ("Cookie", None)] {
+            let mut raw = larder.raw().await;
+            raw.send("POST /up HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n").await;
+            raw.send(format!("Trailer: {declared}\r\n\r\n1\r\na\r\n0\r\nX-Ok: 1\r\n\r\n")).await;
+            assert_eq!(raw.status().await, 200);
+            let seen = upstream.last("/up").header("trailer").map(|names| names.to_lowercase());
+            assert_eq!(seen.as_deref(), expected, "{setting}: {declared}");
+        }
+    }
+}
+
 /// RFC 9110 §5.1: a field has one name. The upstream may read `content_type` as the field with a dash.
 #[tokio::test]
 async fn trailers_with_underscores_are_treated_as_fields_are() {
