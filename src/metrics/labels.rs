@@ -147,7 +147,7 @@ pub(super) fn not_stored_name(slot: usize) -> &'static str {
 }
 
 /// Details of forwarded requests.
-pub(super) const FORWARD_REASONS: [Option<Detail>; 63] = [
+pub(super) const FORWARD_REASONS: [Option<Detail>; 64] = [
     None,
     Some(Detail::Pass(PassReason::Method)),
     Some(Detail::Pass(PassReason::NoRoute)),
@@ -203,6 +203,7 @@ pub(super) const FORWARD_REASONS: [Option<Detail>; 63] = [
     Some(Detail::Miss(MissReason::Evicted)),
     Some(Detail::Miss(MissReason::ANY_PURGE)),
     Some(Detail::Miss(MissReason::InDoubt)),
+    Some(Detail::Miss(MissReason::StoreUnavailable)),
     Some(Detail::StaleWhileRevalidate),
     Some(Detail::StaleIfError),
     Some(Detail::Overlay),

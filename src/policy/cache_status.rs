@@ -86,7 +86,7 @@ pub enum Detail {
 
 impl MissReason {
     /// The parameter of RFC 9211 §2.2 for a response that was found and may not be used: it is no `uri-miss`, and
-    /// `request` if it suits other requests.
+    /// `request` if it suits other requests. Likewise where it is not known whether there is one.
     pub(crate) fn fwd_of_found(self) -> Fwd {
         match self {
             MissReason::OtherCaller | MissReason::ExpiredCaller => Fwd::Request,

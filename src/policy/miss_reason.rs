@@ -25,6 +25,8 @@ pub enum MissReason {
     Purged(PurgeVersion),
     /// It is not known what was purged since it was fetched, or a write that may still purge it is under way.
     InDoubt,
+    /// The shared store does not answer, so that it is not known, or not certain, what it has.
+    StoreUnavailable,
 }
 
 impl MissReason {
@@ -43,6 +45,7 @@ impl MissReason {
             MissReason::Evicted => "evicted",
             MissReason::Purged(_) => "purged",
             MissReason::InDoubt => "in-doubt",
+            MissReason::StoreUnavailable => "store-unavailable",
         }
     }
 

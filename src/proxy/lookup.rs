@@ -345,6 +345,7 @@ impl Cursor {
             None => (Fwd::UriMiss, MissReason::NeverStored),
         };
         let reason = store.find_absence(&key).unwrap_or(otherwise);
+        let fwd = if reason == MissReason::StoreUnavailable { reason.fwd_of_found() } else { fwd };
         Miss { key, fwd, reason: Some(reason), stale: None }
     }
 }

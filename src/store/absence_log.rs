@@ -24,6 +24,7 @@ const EXPIRED: u64 = 1;
 const EVICTED: u64 = 2;
 const IN_DOUBT: u64 = 3;
 const OTHER_RULES: u64 = 4;
+const STORE_UNAVAILABLE: u64 = 5;
 
 impl AbsenceLog {
     pub(super) fn new() -> Self {
@@ -36,11 +37,21 @@ impl AbsenceLog {
             MissReason::Evicted => EVICTED,
             MissReason::Purged(version) => version.0,
             MissReason::OtherRules => OTHER_RULES,
+            MissReason::StoreUnavailable => STORE_UNAVAILABLE,
             _ => IN_DOUBT,
         };
         let (slot, key) = self.slot(key);
         slot.key.store(key, Ordering::Relaxed);
         slot.reason.store(value, Ordering::Relaxed);
+    }
+
+    /// Removes the reason of a key if it is `reason`.
+    pub(super) fn remove(&self, key: &CacheKey, reason: MissReason) {
+        if self.find(key) == Some(reason)
+            && let Some(key) = key.0.first_chunk()
+        {
+            self.slot(key).0.reason.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn find(&self, key: &CacheKey) -> Option<MissReason> {
@@ -54,6 +65,7 @@ impl AbsenceLog {
             EVICTED => Some(MissReason::Evicted),
             IN_DOUBT => Some(MissReason::InDoubt),
             OTHER_RULES => Some(MissReason::OtherRules),
+            STORE_UNAVAILABLE => Some(MissReason::StoreUnavailable),
             version => Some(MissReason::Purged(PurgeVersion(version))),
         }
     }
@@ -79,6 +91,7 @@ mod tests {
             MissReason::Evicted,
             MissReason::InDoubt,
             MissReason::OtherRules,
+            MissReason::StoreUnavailable,
             MissReason::Purged(PurgeVersion(1_764_000_000_000_000)),
         ];
         for reason in reasons {
@@ -86,6 +99,10 @@ mod tests {
             assert_eq!(log.find(&key(1)), Some(reason));
         }
         assert_eq!(log.find(&key(2)), None);
+        log.remove(&key(1), MissReason::StoreUnavailable);
+        assert_eq!(log.find(&key(1)), reasons.last().copied());
+        log.remove(&key(1), reasons[5]);
+        assert_eq!(log.find(&key(1)), None);
         // Another key in the same slot.
         let mut same_slot = [1; 32];
         same_slot[15] = 2;

@@ -16,8 +16,10 @@ async fn redis_may_come_later() {
     let (mut redis, upstream) = (Redis::start().await, Upstream::start());
     redis.kill();
     let one = Replica::start_alone(&redis.url(), &upstream, STRICT, ITEMS);
-    one.get("/items/1").await.assert_text("GET /items/1 #1").assert_fwd("uri-miss");
-    one.get("/items/1").await.assert_text("GET /items/1 #2").assert_fwd("uri-miss");
+    for text in ["GET /items/1 #1", "GET /items/1 #2"] {
+        let reply = one.get("/items/1").await.assert_text(text).assert_fwd("miss");
+        reply.assert_detail("store-unavailable");
+    }
     let ready = one.admin.get("/readyz").await.assert_status(200).json();
     assert_eq!(ready["status"], "degraded");
     assert_ne!(ready["redis"]["breaker"], "closed");

@@ -232,7 +232,7 @@ async fn a_name_that_does_not_resolve_costs_no_request() {
         let larder = Process::with(&settings, &upstream).await;
         for round in 1..=3 {
             let reply = larder.get("/items/1").await.assert_status(200);
-            reply.assert_text(&format!("GET /items/1 #{round}")).assert_fwd("uri-miss");
+            reply.assert_text(&format!("GET /items/1 #{round}")).assert_fwd("miss");
         }
         larder.request("POST", "/items/1/sell").await.assert_status(200);
         larder.request("PURGE", "/items/1").await.assert_status(503);

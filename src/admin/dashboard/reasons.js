@@ -5,7 +5,8 @@ import { grouped, percent, share } from "/dashboard/format.js";
 
 const MEANINGS = {
   "never-stored": "nothing was stored under its key", "expired": "too old for any use", "evicted": "removed to make room",
-  "purged": "a purge named it", "in-doubt": "a write may still take effect", "other-variant": "stored for other values of the fields in Vary",
+  "purged": "a purge named it", "in-doubt": "a write may still take effect", "store-unavailable": "Redis does not answer",
+  "other-variant": "stored for other values of the fields in Vary",
   "other-caller": "stored for requests without a field that identifies a caller", "other-rules": "stored under other rules of the route",
   "other-query": "stored for other queries", "expired-caller": "the token has expired", "method": "a method that changes something",
   "no-route": "no route matches the path", "route-off": "the route is switched off", "route-never-caches": "the route has ttl: never, or only purges",

@@ -71,7 +71,11 @@ impl ResponseStore for TieredStore {
     }
 
     fn find_absence(&self, key: &CacheKey) -> Option<MissReason> {
-        self.tiers.first.absences.find(key)
+        let (first, is_away) = (&self.tiers.first, !self.tiers.index.is_reachable());
+        match is_away && first.peek(key).is_some() {
+            true => Some(MissReason::StoreUnavailable),
+            false => first.absences.find(key).or(is_away.then_some(MissReason::StoreUnavailable)),
+        }
     }
 
     /// The version is that of the last confirmation, which lies before the fetch. Before the first reply from Redis the
@@ -146,6 +150,7 @@ impl Tiers {
         if view.confirmed_at().is_none_or(|confirmed| confirmed < required)
             && !self.index.wait_confirmed_since(required, arrived.plus(self.deadline)).await
         {
+            self.record_unavailable(key);
             return self.get_without_redis(key, Moment::now());
         }
         let mut found = self.get_local(key);
@@ -179,14 +184,21 @@ impl Tiers {
     async fn read_redis(&self, key: &CacheKey, timeout: Duration) -> Option<ValidEntry> {
         let timeout = timeout.max(Duration::from_millis(1));
         let value = match self.servers.get(self.keys.response(key), timeout).await {
-            Ok(value) => value?,
+            Ok(Some(value)) => value,
+            Ok(None) => {
+                self.first.absences.remove(key, MissReason::StoreUnavailable);
+                return None;
+            }
             Err(RedisError::ErrorReply(reason)) => {
                 if reason.contains("WRONGTYPE") {
                     self.delete_corrupt_value(self.keys.response(key), Bytes::new());
                 }
                 return None;
             }
-            Err(_) => return None,
+            Err(_) => {
+                self.record_unavailable(key);
+                return None;
+            }
         };
         if !self.memory.admits(encoding::plain_size(&value)) {
             return None;
@@ -219,6 +231,13 @@ impl Tiers {
         let Some(newer) = select_newer(entry, &local.stored) else { return Some(local) };
         self.first.insert(*key, newer.clone(), &self.index.view, self.clock.now());
         Some(ValidEntry { stored: newer, ..found })
+    }
+
+    /// Records that Redis did not answer what it has under `key`, unless more is known.
+    fn record_unavailable(&self, key: &CacheKey) {
+        if self.first.absences.find(key).is_none() {
+            self.first.record_absence(key, MissReason::StoreUnavailable);
+        }
     }
 
     /// Opens, expands and decodes a value. `None` before Redis' clock is known.
