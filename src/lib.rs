@@ -27,6 +27,7 @@ mod logging;
 pub mod memory_budget;
 pub mod metrics;
 pub mod observation;
+mod pem_files;
 mod phase;
 pub mod policy;
 mod progress_timeout;

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use super::connect::{Connected, connect};
 use super::output::{OutputFormat, ReportEntry, Severity, colorize, render, render_errors};
 use super::{fail, print};
-use crate::config::{Config, Finding, PurgeAllow, SettingOverrides, show_duration};
+use crate::config::{Config, ConfigErrors, Finding, PurgeAllow, SettingOverrides, show_duration};
 use crate::policy::Route;
 use crate::policy::content_key::ReadMethods;
 use crate::policy::route::{RouteMode, Shared, Ttl};
 use crate::policy::template::Template;
 use crate::server::tls::ListenerTls;
+use crate::store::build_tls;
 use crate::upstream::Destination;
 
 /// The scope of a check, and its strictness.
@@ -42,8 +43,10 @@ pub(super) fn run(
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = load_tls_files(&config) {
-        return fail(1, error);
+    if let Err(error) = load_tls(&config) {
+        let help = "name the authorities to trust with `ca:`, or install the system's";
+        _ = print(&render_errors(format, &ConfigErrors::without_place(path, error.to_string(), help)));
+        return ExitCode::FAILURE;
     }
     let connected = match options.connects || options.is_doctor {
         true => match connect(&config, options.is_doctor) {
@@ -63,12 +66,14 @@ pub(super) fn run(
     }
 }
 
-/// Loads what larder could not start without.
-fn load_tls_files(config: &Config) -> io::Result<()> {
+/// Loads what larder could not start without. The files were read before: what is left are the system's authorities.
+fn load_tls(config: &Config) -> io::Result<()> {
     let of_listeners = config.listener_settings.iter().map(|settings| &settings.tls[..]);
     for files in of_listeners.filter(|files| !files.is_empty()) {
         ListenerTls::load(files)?;
     }
+    let redis = config.store.redis.as_ref();
+    redis.and_then(|redis| redis.tls.as_ref()).map(build_tls).transpose()?;
     Destination::new(&config.upstream).map(drop)
 }
 

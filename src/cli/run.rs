@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output::colorize;
+use super::signals::RegisteredSignals;
 use super::socket_activation::InheritedListeners;
 use super::watch::{ConfigWatcher, ReloadEvent};
 use super::{DEFAULT_CONFIG, USAGE, fail, print, service_manager, signals};
@@ -45,11 +46,18 @@ const WITHOUT_FILE: &str = "routes: [{path: \"/{*rest?}\", ttl: upstream}]";
 
 /// Runs with the file at `path`. If that is the default name, it may be absent when there is an upstream.
 pub(super) fn run(path: &Path, is_default_path: bool, over: &OverrideArgs) -> ExitCode {
+    match RegisteredSignals::register() {
+        Ok(signals) => start(path, is_default_path, over, signals),
+        Err(error) => fail(1, error),
+    }
+}
+
+fn start(path: &Path, is_default_path: bool, over: &OverrideArgs, signals: RegisteredSignals) -> ExitCode {
     let watcher = ConfigWatcher::new(path, over.overrides());
     let is_without_file = is_default_path && over.upstream.is_some() && !path.exists();
     let config = match is_without_file {
         true => config_without_file(&over.overrides()),
-        false => Config::load_with(path, &over.overrides()),
+        false => Config::load_to_start(path, &over.overrides()),
     };
     let config = match config {
         Ok(config) => config,
@@ -75,7 +83,7 @@ pub(super) fn run(path: &Path, is_default_path: bool, over: &OverrideArgs) -> Ex
         if is_without_file {
             _ = print(&first_steps(&config, &listeners));
         }
-        serve_on(config, listeners, Some(watcher))
+        serve_on(config, listeners, signals, Some(watcher))
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,6 +124,7 @@ Go on      larder init --upstream {upstream}   (writes a first {DEFAULT_CONFIG};
 pub(super) fn serve_on(
     config: Config,
     listeners: Listeners,
+    signals: RegisteredSignals,
     watcher: Option<ConfigWatcher>,
 ) -> Result<(), String> {
     let paths = if listeners.outlive_process { Vec::new() } else { socket_files(&config) };
@@ -123,8 +132,9 @@ pub(super) fn serve_on(
         Some(watcher) => watcher.start(),
         None => (std::sync::mpsc::channel().0, tokio::sync::mpsc::channel(1).1),
     };
-    let (drain, exit) = signals::shutdown_requested(move || _ = reload.send(ReloadEvent::ReloadRequested))
-        .map_err(|error| format!("can't listen to signals: {error}"))?;
+    let (drain, exit) =
+        signals::shutdown_requested(signals, move || _ = reload.send(ReloadEvent::ReloadRequested))
+            .map_err(|error| format!("can't listen to signals: {error}"))?;
     let of_proxy: Vec<_> = listeners.proxy.iter().map(Listener::to_string).collect();
     let of_admin = listeners.admin.as_ref().map_or("off".to_string(), Listener::to_string);
     let (upstream, routes) = (config.upstream.urls(), config.routes.len());

@@ -16,13 +16,30 @@ use crate::ExitAtOnce;
 /// How long the second signal waits for purges: for their own time-out, and for busy workers.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// The signals since the process began, from before anything handles them: one that comes during the start ends no
+/// process in the middle of it.
+pub(super) struct RegisteredSignals {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl RegisteredSignals {
+    pub(super) fn register() -> Result<Self, String> {
+        let register = || {
+            let runtime = Builder::new_current_thread().enable_io().build()?;
+            let signals = Signals::register(&runtime)?;
+            Ok(Self { runtime, signals })
+        };
+        register().map_err(|error: io::Error| format!("can't listen to signals: {error}"))
+    }
+}
+
 /// Completes at the first SIGTERM, SIGINT or SIGQUIT. The receiver hears of the second one. `hangup` is called on each
 /// SIGHUP. A thread of its own handles the signals, so that the second one works even if all workers are busy.
 pub(super) fn shutdown_requested(
+    RegisteredSignals { runtime, signals }: RegisteredSignals,
     hangup: impl Fn() + Send + 'static,
 ) -> io::Result<(impl Future<Output = ()> + Send + 'static, oneshot::Receiver<ExitAtOnce>)> {
-    let runtime = Builder::new_current_thread().enable_io().build()?;
-    let signals = Signals::register(&runtime)?;
     let (sender, receiver) = oneshot::channel();
     let (exit, exiting) = oneshot::channel();
     std::thread::Builder::new()

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::finding_name::FindingName;
 use super::masking::mask_message;
 use super::section::Section;
+use crate::pem_files::{PemFileError, read_authorities, read_identity};
 
 /// A location in the configuration. Lines and columns count from 1; columns and lengths are in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +58,19 @@ pub(super) struct Diagnostics {
 struct NamedFile {
     location: Location,
     path: PathBuf,
-    /// It is written; else it is read.
-    is_written: bool,
+    usage: FileUsage,
+}
+
+/// The use of a file.
+#[derive(Debug)]
+enum FileUsage {
+    Read,
+    /// Written, and made if it is not there.
+    Written,
+    /// The authorities that TLS trusts.
+    Authorities,
+    /// A key for TLS, and the certificate that it belongs to.
+    KeyOf(Location, PathBuf),
 }
 
 /// Completes the diagnostic that was reported last.
@@ -100,25 +112,68 @@ impl Diagnostics {
 
     /// Notes a file that larder reads at its start.
     pub(super) fn name_file_to_read(&self, location: Location, path: &Path) {
-        self.files.borrow_mut().push(NamedFile { location, path: path.to_owned(), is_written: false });
+        self.name_file(location, path, FileUsage::Read);
     }
 
     /// Notes a file that larder writes, and makes if it is not there.
     pub(super) fn name_file_to_write(&self, location: Location, path: &Path) {
-        self.files.borrow_mut().push(NamedFile { location, path: path.to_owned(), is_written: true });
+        self.name_file(location, path, FileUsage::Written);
+    }
+
+    /// Notes a file of authorities that TLS trusts.
+    pub(super) fn name_authorities(&self, location: Location, path: &Path) {
+        self.name_file(location, path, FileUsage::Authorities);
+    }
+
+    /// Notes the files of a certificate and its key.
+    pub(super) fn name_identity(&self, cert: (Location, &Path), key: (Location, &Path)) {
+        self.name_file(key.0, key.1, FileUsage::KeyOf(cert.0, cert.1.to_owned()));
+    }
+
+    fn name_file(&self, location: Location, path: &Path, usage: FileUsage) {
+        self.files.borrow_mut().push(NamedFile { location, path: path.to_owned(), usage });
     }
 
     /// Reports the named files that can't be used from here.
     pub(super) fn check_files(&self) {
-        for NamedFile { location, path, is_written } in self.files.take() {
+        self.check_tls_files();
+        for NamedFile { location, path, usage } in self.files.take() {
+            let is_written = matches!(usage, FileUsage::Written);
             if let Err(error) = try_file(&path, is_written) {
-                let (what, fix) = match is_written {
-                    true => ("written", "make its directory, or let larder write there"),
-                    false => ("read", "name a file that is there, and let larder read it"),
-                };
-                self.error(location, format!("`{}` can't be {what}: {error}", path.display())).help(fix);
+                self.report_unusable(location, &path, is_written, &error);
             }
         }
+    }
+
+    /// Reports the files of TLS that can't be used, each where it is named.
+    pub(super) fn check_tls_files(&self) {
+        let is_tls = |file: &NamedFile| matches!(file.usage, FileUsage::Authorities | FileUsage::KeyOf(..));
+        let (tls, rest): (Vec<_>, Vec<_>) = self.files.take().into_iter().partition(is_tls);
+        self.files.replace(rest);
+        for NamedFile { location, path, usage } in tls {
+            let (read, cert) = match usage {
+                FileUsage::KeyOf(location, cert) => {
+                    (read_identity(&cert, &path).map(drop), Some((location, cert)))
+                }
+                _ => (read_authorities(&path).map(drop), None),
+            };
+            let Err(PemFileError { path: unusable, fault, fix }) = read else { continue };
+            let at = cert.filter(|(_, cert)| *cert == unusable).map_or(location, |(location, _)| location);
+            match try_file(&unusable, false) {
+                Err(error) => self.report_unusable(at, &unusable, false, &error),
+                Ok(()) => {
+                    self.error(at, format!("`{}` can't be used: {fault}", unusable.display())).help(fix);
+                }
+            }
+        }
+    }
+
+    fn report_unusable(&self, location: Location, path: &Path, is_written: bool, error: &io::Error) {
+        let (what, fix) = match is_written {
+            true => ("written", "make its directory, or let larder write there"),
+            false => ("read", "name a file that is there, and let larder read it"),
+        };
+        self.error(location, format!("`{}` can't be {what}: {error}", path.display())).help(fix);
     }
 
     pub(super) fn error_count(&self) -> usize {
@@ -137,6 +192,7 @@ fn try_file(path: &Path, is_written: bool) -> io::Result<()> {
         Ok(file) if file.is_file() => {
             OpenOptions::new().read(!is_written).append(is_written).open(path).map(drop)
         }
+        Ok(file) if file.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(_) => Ok(()),
         Err(error) if is_written && error.kind() == io::ErrorKind::NotFound => match path.parent() {
             Some(directory) => fs::metadata(directory).map(drop),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::diagnostics::{Diagnostics, Location};
-use super::fields::expand_short_form;
+use super::fields::{Fields, expand_short_form};
 use super::keys::Reader;
 use super::scalars::{ADDRESS, BOOLEAN, FILE, list};
 use super::section::Kind;
@@ -70,10 +70,8 @@ const CERTIFICATES: Reader<Vec<CertificateFiles>> = Reader::new(
     ]),
     |node, diagnostics| {
         let read = match &node.value {
-            Value::List(_) => {
-                list(node, "[{cert: a.pem, key: a.key}]", diagnostics, CertificateFiles::from_node)?
-            }
-            _ => vec![CertificateFiles::from_node(node, diagnostics)?],
+            Value::List(_) => list(node, "[{cert: a.pem, key: a.key}]", diagnostics, certificate)?,
+            _ => vec![certificate(node, diagnostics)?],
         };
         if read.is_empty() {
             diagnostics
@@ -84,6 +82,15 @@ const CERTIFICATES: Reader<Vec<CertificateFiles>> = Reader::new(
         Some(read)
     },
 );
+
+fn certificate(node: &YamlNode, diagnostics: &Diagnostics) -> Option<CertificateFiles> {
+    let fields = Fields::open(node, CertificateFiles::SECTION, diagnostics)?;
+    let files = CertificateFiles::read(&fields)?;
+    if let (Some(cert), Some(key)) = (fields.node("cert"), fields.node("key")) {
+        diagnostics.name_identity((cert.location, &files.cert), (key.location, &files.key));
+    }
+    Some(files)
+}
 
 /// Refuses `proxy_protocol` on a TCP listener if no balancer is trusted to name its clients.
 pub(super) fn require_trusted_proxies(

@@ -41,6 +41,15 @@ impl Config {
         Self::parse(&text, &source, &|name| std::env::var(name).ok(), overrides)
     }
 
+    /// Reads a file to start with it: files of TLS are tried too, since larder does not start without them.
+    pub(crate) fn load_to_start(
+        path: impl AsRef<Path>,
+        overrides: &SettingOverrides,
+    ) -> Result<Self, ConfigErrors> {
+        let (text, source) = read_file(path.as_ref(), NAME_ANOTHER)?;
+        Self::parse_in((&text, &source), &|name| std::env::var(name).ok(), overrides, Mode::Start)
+    }
+
     /// Reads a file that has changed. An empty one is an error: `command > proxy.yaml` empties the file before the command
     /// writes it. A device, such as `/dev/null`, may be empty.
     pub(crate) fn reload(path: impl AsRef<Path>, overrides: &SettingOverrides) -> Result<Self, ConfigErrors> {
@@ -75,7 +84,16 @@ impl Config {
         environment: Environment<'_>,
         overrides: &SettingOverrides,
     ) -> Result<Self, ConfigErrors> {
-        let (mut config, warnings) = read((text, source), environment, overrides, Mode::Check)?;
+        Self::parse_in((text, source), environment, overrides, Mode::Check)
+    }
+
+    fn parse_in(
+        (text, source): (&str, &str),
+        environment: Environment<'_>,
+        overrides: &SettingOverrides,
+        mode: Mode,
+    ) -> Result<Self, ConfigErrors> {
+        let (mut config, warnings) = read((text, source), environment, overrides, mode)?;
         config.warnings = warnings.iter().map(|warning| render("warning", warning, source, text)).collect();
         Ok(config)
     }
@@ -115,6 +133,13 @@ pub(super) fn read_file(path: &Path, help: &str) -> Result<(String, String), Con
     Ok((text, source))
 }
 
+impl ConfigErrors {
+    /// An error that has no place in the file.
+    pub(crate) fn without_place(source: &Path, message: String, help: &str) -> Self {
+        file_error(&source.display().to_string(), message, help)
+    }
+}
+
 /// An error about a file as a whole.
 fn file_error(source: &str, message: String, help: &str) -> ConfigErrors {
     let diagnostics = Diagnostics::default();
@@ -142,8 +167,10 @@ fn read(
         variables::substitute(&mut tree, environment, &diagnostics);
         root::config(&tree, mode, &diagnostics)
     });
-    if mode == Mode::CheckFiles {
-        diagnostics.check_files();
+    match mode {
+        Mode::CheckFiles => diagnostics.check_files(),
+        Mode::Start => diagnostics.check_tls_files(),
+        Mode::Check | Mode::Lint => {}
     }
     let (errors, warnings) = diagnostics.into_parts();
     match config {

@@ -1,6 +1,6 @@
 //! How larder logs in to a server that it depends on: passwords, and files of TLS.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Secret;
@@ -76,8 +76,26 @@ pub(super) const TLS: Reader<TlsFiles> = Reader::new(mapping::<TlsFields>().kind
                 .help(format!("add `{other}:`; a client certificate needs both"));
         }
     }
-    Some(TlsFiles { ca, identity: cert.zip(key) })
+    let identity = cert.zip(key);
+    name_tls_files(&fields, ca.as_deref(), identity.as_ref(), diagnostics);
+    Some(TlsFiles { ca, identity })
 });
+
+/// Notes the files under `ca`, `cert` and `key`.
+pub(super) fn name_tls_files(
+    fields: &Fields<'_>,
+    ca: Option<&Path>,
+    identity: Option<&(PathBuf, PathBuf)>,
+    diagnostics: &Diagnostics,
+) {
+    let find = |name| fields.node(name).map(|node| node.location);
+    if let (Some(location), Some(path)) = (find("ca"), ca) {
+        diagnostics.name_authorities(location, path);
+    }
+    if let (Some(at_cert), Some(at_key), Some((cert, key))) = (find("cert"), find("key"), identity) {
+        diagnostics.name_identity((at_cert, cert), (at_key, key));
+    }
+}
 
 /// A user name and a password.
 pub(super) type Credentials = (Option<String>, Option<String>);

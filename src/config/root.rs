@@ -166,6 +166,8 @@ const REQUEST_ID: Reader<RequestIds> =
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Check,
+    /// `Check`, and files of TLS must be usable.
+    Start,
     /// `Check`, and the files that are named must be there.
     CheckFiles,
     Lint,

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use rustls::pki_types::ServerName;
+
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
 use super::keys::Reader;
+use super::login::name_tls_files;
 use super::scalars::{BOOLEAN, FILE, NON_EMPTY, words};
 use super::settings::{Settings, mapping, settings};
 use super::yaml::YamlNode;
@@ -46,13 +49,23 @@ settings! {
         /// PEM file with the key of `cert`.
         key: PathBuf = FILE, optional;
         /// The name that the certificate must have, and that is sent as SNI. Default: the host of `url`.
-        server_name: String = NON_EMPTY, optional;
+        server_name: String = SERVER_NAME, optional;
         /// The oldest version of TLS that is accepted.
         min_version: TlsVersion = VERSION, default "1.2";
         /// Accept any certificate. Anybody between larder and the upstream can then read and change everything.
         dangerously_accept_any_certificate: bool = BOOLEAN, default "false";
     }
 }
+
+const SERVER_NAME: Reader<String> = Reader::new(NON_EMPTY.kind, |node, diagnostics| {
+    let name = NON_EMPTY.read(node, diagnostics)?;
+    if ServerName::try_from(name.trim_start_matches('[').trim_end_matches(']').to_owned()).is_err() {
+        diagnostics
+            .error(node.location, format!("`{name}` is no name that a certificate can have"))
+            .help("write a host name or an IP address, without a scheme, port or path");
+    }
+    Some(name)
+});
 
 const VERSION: Reader<TlsVersion> = words!("1.2" => TlsVersion::Tls12, "1.3" => TlsVersion::Tls13);
 
@@ -77,9 +90,11 @@ fn upstream_tls(node: &YamlNode, diagnostics: &Diagnostics) -> Option<UpstreamTl
             .warning(given.location, "the upstream's certificate is not checked")
             .help("trust a private authority with `ca:`, or name the certificate's host with `server_name:`");
     }
+    let identity = cert.zip(key);
+    name_tls_files(&fields, ca.as_deref(), identity.as_ref(), diagnostics);
     Some(UpstreamTlsSettings {
         ca,
-        identity: cert.zip(key),
+        identity,
         server_name,
         min_version,
         accept_any_certificate: dangerously_accept_any_certificate,

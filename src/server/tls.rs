@@ -1,15 +1,13 @@
 //! TLS on a listener: selects a certificate by the client's server name, and reloads certificates.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
-use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
@@ -18,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use super::acceptor::Socket;
 use super::certificate_expiry;
 use crate::config::CertificateFiles;
+use crate::pem_files::read_identity;
 
 /// One listener's certificates. They stay in use until others are activated.
 pub(crate) struct ListenerTls {
@@ -75,24 +74,7 @@ fn read_certificates(files: &[CertificateFiles]) -> io::Result<LoadedCertificate
 }
 
 fn load_certified_key(files: &CertificateFiles) -> io::Result<Arc<CertifiedKey>> {
-    let CertificateFiles { cert, key } = files;
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| certificate_error(cert, error))?;
-    let Some(leaf) = chain.first() else {
-        return Err(certificate_error(cert, "found no certificate in the file"));
-    };
-    ParsedCertificate::try_from(leaf).map_err(|error| certificate_error(cert, error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| certificate_error(key, error))?;
-    let signing = any_supported_type(&private).map_err(|error| certificate_error(key, error))?;
-    let certified = CertifiedKey::new(chain, signing);
-    certified.keys_match().map_err(|_| {
-        certificate_error(key, format!("the key does not belong to the certificate in {}", cert.display()))
-    })?;
-    Ok(Arc::new(certified))
-}
-
-fn certificate_error(path: &Path, error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(format!("can't use the certificate file {}: {error}", path.display()))
+    read_identity(&files.cert, &files.key).map_err(|error| error.into_io_error("listen.tls"))
 }
 
 /// Selects the first certificate that is valid for the client's server name; without one, the first certificate.

@@ -1,25 +1,22 @@
 //! TLS to the upstream: which authorities are trusted, the client certificate, and the protocols that are offered.
 
-use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use http::uri::Authority;
 use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
-};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme, WantsVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::protocols::Protocols;
 use crate::config::{TlsVersion, UpstreamTlsSettings};
+use crate::pem_files::{read_authorities, read_identity};
 
 #[derive(Clone)]
 pub(super) struct UpstreamTls {
@@ -69,41 +66,21 @@ fn client_config(settings: &UpstreamTlsSettings) -> io::Result<ClientConfig> {
     let provider = builder.crypto_provider().clone();
     let builder = match &settings.ca {
         None => builder.with_native_roots()?,
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in read_certificates(path)? {
-                roots.add(certificate).map_err(|error| file_error(path, error))?;
-            }
-            builder.with_root_certificates(roots)
-        }
+        Some(path) => builder.with_root_certificates(
+            read_authorities(path).map_err(|error| error.into_io_error("upstream.tls.ca"))?,
+        ),
     };
     let mut config = match &settings.identity {
         None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, error))?;
-            let chain = read_certificates(certificate)?;
-            builder.with_client_auth_cert(chain, private).map_err(|error| file_error(certificate, error))?
+        Some((cert, key)) => {
+            let identity = read_identity(cert, key).map_err(|error| error.into_io_error("upstream.tls"))?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
         }
     };
     if settings.accept_any_certificate {
         config.dangerous().set_certificate_verifier(Arc::new(AcceptAny(provider)));
     }
     Ok(config)
-}
-
-fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(file_error(path, "found no certificate in the file"))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(file_error(path, error)),
-    }
-}
-
-fn file_error(path: &Path, error: impl fmt::Display) -> io::Error {
-    io::Error::other(format!("upstream.tls: {}: {error}", path.display()))
 }
 
 /// Verifies the handshake, and accepts any certificate: `dangerously_accept_any_certificate`.

@@ -1,6 +1,6 @@
 //! The binary `larder` as a person at a terminal meets it.
 
-use crate::support::{Command, Larder, Process, Scratch, Upstream, free_port};
+use crate::support::{Certificates, Command, Larder, Process, Scratch, Upstream, free_port};
 
 /// The exit code, and all that was printed.
 async fn run(command: Command) -> (Option<i32>, String) {
@@ -335,38 +335,76 @@ async fn it_listens_on_unix_sockets_and_on_several_addresses() {
 /// A file that would end the start is an error of `check`, with its place; `run` ends before it says that it listens.
 #[tokio::test]
 async fn files_that_are_not_there_are_found_before_the_start() {
-    for (settings, place, path) in [
+    let scratch = Scratch::new();
+    let directory =
+        format!("listen: 127.0.0.1:PORT\nlog: {{access: {{path: {}}}}}", scratch.path().display());
+    for (settings, place, path, ends_with) in [
         (
             "listen: {address: \"127.0.0.1:PORT\", tls: {cert: /nowhere/c.pem, key: /nowhere/c.key}}",
             ":2:",
-            "c.pem",
+            "/nowhere/c.pem",
+            2,
         ),
-        ("listen: 127.0.0.1:PORT\nlog: {access: {path: /nowhere/access.log}}", ":3:", "access.log"),
+        (
+            "listen: 127.0.0.1:PORT\nlog: {access: {path: /nowhere/access.log}}",
+            ":3:",
+            "/nowhere/access.log",
+            1,
+        ),
+        (&*directory, ":3:", "is a directory", 1),
     ] {
-        let scratch = Scratch::new();
         let settings = settings.replace("PORT", &free_port().to_string());
         let yaml = format!("admin: off\n{settings}\nupstream: http://127.0.0.1:1\n");
         let config = scratch.file("proxy.yaml", &yaml).to_string_lossy().into_owned();
         let checked = Command::new(&["check", &config]).output().await;
         let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
         assert_eq!(checked.status.code(), Some(1), "{said}");
-        assert!(said.contains(place) && said.contains(&format!("/nowhere/{path}")), "{said}");
+        assert!(said.contains(place) && said.contains(path), "{said}");
         let ran = Command::new(&["--config", &config]).output().await;
         let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
-        assert_eq!(ran.status.code(), Some(1), "{said}");
-        assert!(said.contains(path) && !said.contains("listening"), "{said}");
+        assert_eq!(ran.status.code(), Some(ends_with), "{said}");
+        assert!(said.to_lowercase().contains(path) && !said.contains("listening"), "{said}");
     }
 }
 
+/// `check` and `run` name the key, the line and the fix, also in JSON.
 #[tokio::test]
-async fn a_certificate_that_is_garbage_is_an_error_of_check() {
-    let scratch = Scratch::new();
-    let garbage = scratch.file("ca.pem", "garbage").to_string_lossy().into_owned();
-    let yaml = format!("upstream: {{url: \"https://127.0.0.1:1\", tls: {{ca: '{garbage}'}}}}\n");
-    let config = scratch.file("proxy.yaml", &yaml).to_string_lossy().into_owned();
-    let checked = Command::new(&["check", &config]).output().await;
-    let said = String::from_utf8_lossy(&checked.stderr);
-    assert!(checked.status.code() == Some(1) && said.contains("ca.pem"), "{said}");
+async fn tls_files_that_are_no_good_are_errors_at_their_keys() {
+    let (made, scratch) = (Certificates::new(), Scratch::new());
+    let garbage = scratch.file("garbage.pem", "garbage\n").display().to_string();
+    let (cert, key, other) = (made.text("client.pem"), made.text("client.key"), made.text("server.key"));
+    for (tls, line, said) in [
+        (format!("ca: {garbage}"), 2, "no certificate"),
+        ("ca: /nowhere/ca.pem".to_owned(), 2, "can't be read"),
+        (format!("cert: {key},\n key: {key}"), 2, "no certificate"),
+        (format!("cert: {cert},\n key: {garbage}"), 3, "unencrypted private key"),
+        (format!("cert: {cert},\n key: {other}"), 3, "does not belong to the certificate"),
+        ("server_name: https://api".to_owned(), 2, "no name that a certificate can have"),
+    ] {
+        for (settings, keys) in [
+            ("upstream: {url: https://127.0.0.1:9, tls: {\n TLS}}", "ca cert server_name"),
+            (
+                "store: {redis: {url: rediss://127.0.0.1:9, tls: {\n TLS}}}\nupstream: http://127.0.0.1:9",
+                "ca cert",
+            ),
+            ("listen: {address: 127.0.0.1:0, tls: {\n TLS}}\nupstream: http://127.0.0.1:9", "cert"),
+        ] {
+            if !keys.split(' ').any(|key| tls.starts_with(&format!("{key}:"))) {
+                continue;
+            }
+            let yaml = settings.replace("TLS", &tls) + "\nadmin: off\n";
+            let config = scratch.file("proxy.yaml", &yaml).display().to_string();
+            for command in [&["check", &config][..], &["--config", &config]] {
+                let (code, text) = run(Command::new(command)).await;
+                assert_eq!(code, Some(if command[0] == "check" { 1 } else { 2 }), "{yaml}{text}");
+                let is_placed = text.contains(&format!("{config}:{line}:")) && text.contains("help: ");
+                assert!(is_placed && text.contains(said), "{command:?}: {yaml}{text}");
+            }
+            let output = Command::new(&["check", &config, "--output", "json"]).output().await;
+            let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            assert_eq!(found["diagnostics"][0]["line"], line, "{yaml}{found}");
+        }
+    }
 }
 
 /// larder starts without them, and then no caller of the entry has a hit.

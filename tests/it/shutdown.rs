@@ -1,6 +1,8 @@
 //! Stopping: nobody new gets in, who is in is served to the end, and then it is over.
 
 use std::future::poll_fn;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use crate::http2;
 use crate::support::{
@@ -188,6 +190,41 @@ async fn sigterm_and_sigint_end_the_process_with_success() {
         held.release();
         slow.await.unwrap().assert_text("GET /slow #1");
         assert!(larder.ended().await.success(), "{}", larder.log());
+    }
+}
+
+/// The configuration is a pipe, so that the start stands still while the signals come.
+#[tokio::test]
+async fn a_signal_during_the_start_is_handled() {
+    for (signal, ends) in [("HUP", false), ("USR1", false), ("USR2", false), ("TERM", true)] {
+        let (upstream, scratch) = (Upstream::start(), Scratch::new());
+        let pipe = scratch.path().join("proxy.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let [proxy, admin] = [free_port(), free_port()];
+        let listeners = format!("listen: 127.0.0.1:{proxy}\nadmin: {{listen: \"127.0.0.1:{admin}\"}}");
+        let yaml = format!("upstream: {}\n{listeners}\n", upstream.url());
+        let mut larder =
+            Command::new(&["--config", pipe.to_str().unwrap()]).into_inner().spawn().expect("larder starts");
+        // Without waiting (O_NONBLOCK), it opens once larder reads.
+        let mut written = eventually("larder reads", || async {
+            std::fs::OpenOptions::new().write(true).custom_flags(0o4000).open(&pipe).ok()
+        })
+        .await;
+        send_signal(larder.id(), signal);
+        // Every later reader finds a file.
+        std::fs::rename(scratch.file("proxy.yaml.new", &yaml), &pipe).expect("a file in its place");
+        written.write_all(yaml.as_bytes()).expect("larder reads");
+        drop(written);
+        let admin = Client::new(([127, 0, 0, 1], admin).into());
+        if !ends {
+            eventually("larder serves", || async { admin.get("/healthz").attempt().await.ok() }).await;
+            send_signal(larder.id(), "TERM");
+        }
+        let ended = eventually("larder ends", || {
+            let status = larder.try_wait().expect("a child");
+            async move { status }
+        });
+        assert!(ended.await.success(), "{signal}");
     }
 }
 

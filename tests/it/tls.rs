@@ -218,7 +218,7 @@ async fn a_certificate_that_is_not_there_is_an_error_at_the_start() {
     let config = scratch.file("proxy.yaml", &yaml);
     let output = crate::support::Command::new(&["--config", config.to_str().unwrap()]).output().await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && said.contains("/nowhere/c.pem"), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("/nowhere/c.pem"), "{said}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::signals::RegisteredSignals;
 use super::{fail, print, print_result, run};
 use crate::config::{Config, ConfigErrors, Listen, SettingOverrides};
 use crate::logging;
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn start(args: &DemoArgs) -> Result<(), String> {
+    let signals = RegisteredSignals::register()?;
     let proxy = open(args.listen, 8080, "--listen")?;
     let admin = open(args.admin, 9090, "--admin")?;
     let upstream = serve_upstream(Duration::from_millis(args.delay))
@@ -54,7 +56,8 @@ fn start(args: &DemoArgs) -> Result<(), String> {
         config(&proxy.to_string(), &admin.to_string(), upstream).map_err(|errors| errors.to_string())?;
     logging::init(&config.log)?;
     _ = print(&tour::render(&proxy.to_string(), &admin.to_string(), &upstream.to_string()));
-    run::serve_on(config, Listeners { proxy: vec![proxy], admin: Some(admin), outlive_process: false }, None)
+    let listeners = Listeners { proxy: vec![proxy], admin: Some(admin), outlive_process: false };
+    run::serve_on(config, listeners, signals, None)
 }
 
 /// The demo's configuration, with the addresses of this run.

@@ -1,14 +1,12 @@
 //! Builds clients: address, credentials and TLS.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_rustls::ConfigBuilderExt;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::sign::SingleCertAndKey;
 
 use super::connection::{
     Address, ConnectionPurpose, ConnectionSettings, PubsubProtocol, RedisConnection, simulated_connection,
@@ -17,6 +15,7 @@ use super::credentials::LoginSource;
 use super::driver;
 use super::failure_reason::{ExplainContext, TopologyKind};
 use crate::config::{RedisServers, RedisSettings, TlsFiles};
+use crate::pem_files::{read_authorities, read_identity};
 
 /// Settings of connections; [`RedisConnector::with_address`] selects the server.
 #[derive(Clone)]
@@ -118,37 +117,14 @@ pub(crate) fn build_tls(files: &TlsFiles) -> io::Result<ClientConfig> {
     let builder = match &files.ca {
         None => builder.with_native_roots()?,
         Some(ca) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in read_certificates(ca)? {
-                roots.add(certificate).map_err(|error| tls_file_error(ca, error))?;
-            }
-            builder.with_root_certificates(roots)
+            builder.with_root_certificates(read_authorities(ca).map_err(|error| error.into_io_error("ca"))?)
         }
     };
-    let config = match &files.identity {
+    Ok(match &files.identity {
         None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| tls_file_error(key, error))?;
-            let chain = read_certificates(certificate)?;
-            builder
-                .with_client_auth_cert(chain, private)
-                .map_err(|error| tls_file_error(certificate, error))?
+        Some((cert, key)) => {
+            let identity = read_identity(cert, key).map_err(|error| error.into_io_error("cert"))?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
         }
-    };
-    Ok(config)
-}
-
-fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(tls_file_error(path, "the file contains no certificate"))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(tls_file_error(path, error)),
-    }
-}
-
-fn tls_file_error(path: &Path, error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(format!("{}: {error}", path.display()))
+    })
 }
