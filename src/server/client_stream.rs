@@ -188,7 +188,7 @@ impl<S> ClientStreamState<S> {
         }
         self.activity.set_within_content(self.scanner.request_within_body().filter(|_| fed.is_ok()));
         if !self.scanner.raw_bytes().is_empty() {
-            self.encode_targets(buf, before);
+            self.edit_request_lines(buf, before);
         }
         match fed {
             Ok(()) => {
@@ -222,10 +222,18 @@ impl<S> ClientStreamState<S> {
         }
     }
 
-    /// Percent-encodes the raw bytes of the targets that were read after the first `before` bytes of `buf`. At most three
+    /// Reads later minor versions as 1, and percent-encodes the raw bytes of the targets that were read after the first `before` bytes of `buf`. At most three
     /// times as many bytes as were read wait for the parser.
-    fn encode_targets(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let encoded = percent_encode(&buf.filled()[before..], self.scanner.raw_bytes().iter().copied());
+    fn edit_request_lines(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let input = &mut buf.filled_mut()[before..];
+        let is_minor = |at: &usize| input.get(*at).is_some_and(u8::is_ascii_digit);
+        let (minors, raw): (Vec<usize>, Vec<usize>) =
+            self.scanner.raw_bytes().iter().copied().partition(is_minor);
+        minors.into_iter().for_each(|at| input[at] = b'1');
+        if raw.is_empty() {
+            return;
+        }
+        let encoded = percent_encode(&buf.filled()[before..], raw);
         buf.set_filled(before);
         self.encoded = encoded.into();
         self.give_encoded(buf);

@@ -145,7 +145,8 @@ impl FramingScanner {
             && memchr(b'\n', &self.partial[..self.max_line_bytes]).is_none()
     }
 
-    /// Where the bytes of targets are in the last input that the parser takes only percent-encoded.
+    /// Where the bytes of request lines are in the last input that the parser does not take: those of targets are to be
+    /// percent-encoded, and a digit is a minor version above 1, to be read as 1.
     pub fn raw_bytes(&self) -> &[usize] {
         &self.raw_bytes
     }

@@ -228,6 +228,26 @@ async fn a_host_with_two_readings_is_refused() {
     }
 }
 
+/// RFC 9110 §2.5: of a later minor version, what is known is used.
+#[tokio::test]
+async fn later_minor_versions_are_answered_as_1_1() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(YAML, &upstream);
+    for (version, status) in
+        [("1.1", 200), ("1.2", 200), ("1.9", 200), ("1.10", 400), ("1.", 400), ("3.2", 400)]
+    {
+        let mut raw = larder.raw().await;
+        raw.send(format!("GET /b HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(raw.status().await, status, "{version}");
+        let mut raw = larder.raw().await;
+        let two = format!("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /é HTTP/{version}\r\nHost: a\r\n\r\n");
+        raw.send(two).await;
+        assert_eq!(raw.status().await, 200);
+        raw.read_until("HTTP/1.1 ").await;
+        assert_eq!(raw.read_until(" ").await.trim(), status.to_string(), "{version}");
+    }
+}
+
 #[tokio::test]
 async fn the_target_of_all_is_for_options_alone() {
     let upstream = Upstream::start();

@@ -1,5 +1,5 @@
-//! Finds the bytes of request targets that are to be percent-encoded for the parser, and refuses a fragment, which the
-//! parser would cut off.
+//! Finds the bytes of request lines that the parser does not take: those of targets that are to be percent-encoded, and
+//! the minor version of a later HTTP/1. Refuses a fragment, which the parser would cut off.
 
 use memchr::memchr;
 
@@ -20,15 +20,20 @@ enum LinePart {
     Target,
     /// The target is no path.
     OtherForm,
-    /// Nothing of the target is to come.
+    /// The version; so many of its bytes have come.
+    Version(u8),
+    /// Nothing is to come that matters.
     Rest,
 }
+
+/// The text between the target and the minor version.
+const MAJOR_VERSION: &[u8] = b"HTTP/1.";
 
 /// The target has a `#`: no form of it has a fragment (RFC 9112 §3.2), and recipients differ about what it is.
 pub(super) struct HasFragment;
 
 impl TargetScanner {
-    /// Adds to `found` where in `input` the raw bytes of the target are. `bytes`: the part of `input` that begins at `at`,
+    /// Adds to `found` where in `input` the raw bytes of the target are, and a minor version above 1. `bytes`: the part of `input` that begins at `at`,
     /// and belongs to the same head as the bytes before it.
     pub(super) fn scan(
         &mut self,
@@ -41,7 +46,8 @@ impl TargetScanner {
         }
         let end = memchr(b'\n', bytes);
         let line = &bytes[..end.unwrap_or(bytes.len())];
-        if end.is_none() || has_raw(line) || memchr(b'#', line).is_some() {
+        let is_in_parts = end.is_none() || self.part != LinePart::Method;
+        if is_in_parts || has_later_minor(line) || has_raw(line) || memchr(b'#', line).is_some() {
             for (offset, byte) in line.iter().enumerate() {
                 self.step(*byte, at + offset, found)?;
             }
@@ -59,7 +65,8 @@ impl TargetScanner {
                 return Err(HasFragment);
             }
             (LinePart::TargetStart, b'/') => LinePart::Target,
-            (LinePart::Target | LinePart::OtherForm, b' ') => LinePart::Rest,
+            (LinePart::Target | LinePart::OtherForm, b' ') => LinePart::Version(0),
+            (LinePart::Version(read), byte) => step_version(read, byte, at, found),
             // The authority of another form has nothing to encode.
             (LinePart::TargetStart, _) => LinePart::OtherForm,
             (LinePart::Target, byte) if is_raw(byte) => {
@@ -75,4 +82,25 @@ impl TargetScanner {
     pub(super) fn reset(&mut self) {
         self.part = LinePart::Method;
     }
+}
+
+/// The part after `byte`, which follows so many bytes of the version.
+fn step_version(read: u8, byte: u8, at: usize, found: &mut Vec<usize>) -> LinePart {
+    match MAJOR_VERSION.get(usize::from(read)) {
+        Some(expected) if *expected == byte => LinePart::Version(read + 1),
+        None if is_later_minor(byte) => {
+            found.push(at);
+            LinePart::Rest
+        }
+        _ => LinePart::Rest,
+    }
+}
+
+/// RFC 9110 §2.5: a message of a later minor version is processed as one of the highest that is known.
+fn is_later_minor(byte: u8) -> bool {
+    matches!(byte, b'2'..=b'9')
+}
+
+fn has_later_minor(line: &[u8]) -> bool {
+    matches!(line, [.., minor, b'\r'] if is_later_minor(*minor))
 }

@@ -164,3 +164,26 @@ fn http_2_and_tunnels_are_not_looked_into() {
     scanner.become_opaque();
     assert_eq!(scanner.feed(b"\n\n"), Ok(()));
 }
+
+/// It may come in parts, and behind another request.
+#[test]
+fn a_later_minor_version_is_found_where_it_is() {
+    for (version, is_later) in [("1.1", false), ("1.2", true), ("1.9", true), ("1.0", false), ("2.2", false)]
+    {
+        let text = format!("{GET}GET /2 HTTP/{version}\r\nHost: a\r\n\r\n");
+        let at = text.rfind(version).expect("it is there") + 2;
+        for piece in 1..=text.len() {
+            let mut scanner = FramingScanner::new(8192);
+            let mut found = Vec::new();
+            for (number, part) in text.as_bytes().chunks(piece).enumerate() {
+                assert_eq!(scanner.feed(part), Ok(()), "{text:?}");
+                found.extend(scanner.raw_bytes().iter().map(|at| number * piece + at));
+            }
+            assert_eq!(
+                found,
+                if is_later { vec![at] } else { Vec::new() },
+                "in pieces of {piece}: {version}"
+            );
+        }
+    }
+}
