@@ -133,9 +133,13 @@ impl<'t> Fields<'t> {
             .secret();
     }
 
-    /// The section that a misplaced key belongs to. `defaults` has the keys of a route, so the route is named.
+    /// The section that a misplaced key belongs to. `defaults` has the keys of a route, so the route is named, and comes
+    /// first for a key that `defaults` lacks.
     fn find_section_with(&self, name: &str) -> Option<&'static Section> {
-        let sections = self.diagnostics.root()?.descendants();
+        let mut sections = self.diagnostics.root()?.descendants();
+        if self.section.name == "defaults" {
+            sections.sort_by_key(|section| section.name != "a route");
+        }
         sections.into_iter().find(|section| section.name != "defaults" && section.key(name).is_some())
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::diagnostics::Diagnostics;
 use super::fields::Located;
@@ -297,12 +297,24 @@ pub(super) const NETWORKS: Reader<Vec<IpNet>> =
 
 fn network(text: &str) -> Result<IpNet, FieldError> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse::<IpNet>().or_else(|_| address()).map(|network| network.trunc()).map_err(|_| {
+    text.parse::<IpNet>().or_else(|_| address()).map(|network| to_canonical(network.trunc())).map_err(|_| {
         (
             format!("`{text}` is not a network"),
             "write a network such as `10.0.0.0/8`, or one address such as `\"::1\"`".into(),
         )
     })
+}
+
+/// The addresses of clients are compared in this form: an IPv4 network as such, if it is written as one of IPv6.
+fn to_canonical(network: IpNet) -> IpNet {
+    const MAPPED_PREFIX: u8 = 96;
+    let length = network.prefix_len().checked_sub(MAPPED_PREFIX);
+    match (network.addr().to_canonical(), length) {
+        (IpAddr::V4(address), Some(length)) if matches!(network, IpNet::V6(_)) => {
+            Ipv4Net::new(address, length).map_or(network, IpNet::V4)
+        }
+        _ => network,
+    }
 }
 
 pub(super) const HEADER_NAME: Reader<HeaderName> =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostics, Location};
 use super::fields::Fields;
 use super::keys::Reader;
 use super::publish::PUBLISH;
@@ -180,6 +180,9 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
                 "add `redis: redis://host:6379`; to compress for clients, set `compress: [gzip]` on a route",
             );
     }
+    if let (None, Some(settings)) = (fields.node("redis"), &settings) {
+        warn_of_redis_keys(&fields, settings, diagnostics);
+    }
     if let (Some(sign), Some(_)) = (fields.node("sign"), fields.node("encrypt")) {
         diagnostics
             .error(sign.location, "`encrypt` protects responses from changes already")
@@ -191,6 +194,25 @@ fn store(node: &YamlNode, diagnostics: &Diagnostics) -> Option<StoreSettings> {
             .help("add `redis: redis://host:6379`, or read `GET /events` on the admin listener");
     }
     settings
+}
+
+/// Warns of keys that do nothing where the store is in this process. Those that only say their default are left alone.
+fn warn_of_redis_keys(fields: &Fields<'_>, settings: &StoreSettings, diagnostics: &Diagnostics) {
+    let empty = YamlNode::new(Value::Mapping(Vec::new()), Location::Start);
+    let Some(plain) = StoreSettings::from_node(&empty, &Diagnostics::default()) else { return };
+    for (name, is_set) in [
+        ("max_lag", settings.max_lag != plain.max_lag),
+        ("on_store_loss", settings.on_store_loss != plain.on_store_loss),
+        ("timeout", settings.timeout != plain.timeout),
+        ("encrypt", settings.encrypt.is_some()),
+        ("sign", settings.sign.is_some()),
+    ] {
+        if let (Some(given), true) = (fields.node(name), is_set) {
+            diagnostics
+                .warning(given.location, format!("`store.{name}` does nothing, since `redis` is not set"))
+                .help("add `redis: redis://host:6379`, or `redis: none` in a file for both; else remove it");
+        }
+    }
 }
 
 const REPLICA: Reader<String> = Reader::new(Kind::Text, |node, diagnostics| {

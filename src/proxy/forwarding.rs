@@ -113,10 +113,9 @@ pub(super) fn client_ip(
     let lines: Vec<&str> =
         headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or_default()).collect();
     for address in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let address = parse_address(address.trim())?;
+        let address = parse_address(address.trim())?.to_canonical();
         if !is_ours(&address) {
             // A client on the proxy's own machine is its peer, so the field is forged or not about this machine.
-            let address = address.to_canonical();
             return (!address.is_loopback()).then_some(address);
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Counters {
     misses: u64,
     errors: u64,
     purges: u64,
-    stored_bytes: u64,
+    written_bytes: u64,
     from_store: LatencySnapshot,
     from_upstream: LatencySnapshot,
 }
@@ -130,7 +130,7 @@ impl Counters {
             misses: count("misses"),
             errors: count("errors"),
             purges: count("invalidations"),
-            stored_bytes: count("filledBytes"),
+            written_bytes: count("filledBytes"),
             from_store: latencies("fromStore"),
             from_upstream: latencies("fromUpstream"),
         }
@@ -143,7 +143,7 @@ impl Counters {
             misses: self.misses.saturating_add(other.misses),
             errors: self.errors.saturating_add(other.errors),
             purges: self.purges.saturating_add(other.purges),
-            stored_bytes: self.stored_bytes.saturating_add(other.stored_bytes),
+            written_bytes: self.written_bytes.saturating_add(other.written_bytes),
             from_store: self.from_store.merge(&other.from_store),
             from_upstream: self.from_upstream.merge(&other.from_upstream),
         }
@@ -157,7 +157,7 @@ impl Counters {
             misses: self.misses.saturating_sub(before.misses),
             errors: self.errors.saturating_sub(before.errors),
             purges: self.purges.saturating_sub(before.purges),
-            stored_bytes: self.stored_bytes.saturating_sub(before.stored_bytes),
+            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
             from_store: self.from_store.since(&before.from_store),
             from_upstream: self.from_upstream.since(&before.from_upstream),
         }
@@ -255,7 +255,7 @@ impl Row {
             (SortColumn::P95Api, recent.from_upstream.quantile(0.95)),
             (SortColumn::ApiTime, Some(recent.from_upstream.sum_seconds)),
             (SortColumn::Purges, count(total.purges)),
-            (SortColumn::Stored, count(total.stored_bytes)),
+            (SortColumn::Written, count(total.written_bytes)),
             (SortColumn::Errors, count(total.errors)),
             (SortColumn::Misses, count(total.misses)),
         ];
@@ -281,7 +281,7 @@ impl Row {
             quantile(&recent.from_upstream),
             api_time,
             total.purges.to_string(),
-            bytes(total.stored_bytes),
+            bytes(total.written_bytes),
             total.errors.to_string(),
         ]
     }
@@ -416,7 +416,7 @@ pub(super) mod tests {
     fn each_column_sorts() {
         let history = history(&[(0, 0), (2, 100)]);
         let first = |sort, is_reversed| history.rows(sort, is_reversed)[0].name[..1].to_owned();
-        for sort in [SortColumn::Rate, SortColumn::Requests, SortColumn::Purges, SortColumn::Stored] {
+        for sort in [SortColumn::Rate, SortColumn::Requests, SortColumn::Purges, SortColumn::Written] {
             assert_eq!((first(sort, false), first(sort, true)), ("a".to_owned(), "b".to_owned()), "{sort:?}");
         }
         assert_eq!(first(SortColumn::P95Api, false), "a");

@@ -58,7 +58,8 @@ enum SortColumn {
     P95Api,
     ApiTime,
     Purges,
-    Stored,
+    /// Bytes that were stored since the start, also those that are not any more.
+    Written,
     Errors,
     Misses,
 }
@@ -73,7 +74,7 @@ const COLUMNS: [(SortColumn, &str); 10] = [
     (SortColumn::P95Api, "P95 API"),
     (SortColumn::ApiTime, "API TIME"),
     (SortColumn::Purges, "PURGES"),
-    (SortColumn::Stored, "STORED"),
+    (SortColumn::Written, "WRITTEN"),
     (SortColumn::Errors, "ERRORS"),
 ];
 
@@ -167,7 +168,7 @@ mod tests {
                 "! two: look",
                 "! three has not reported its counters",
                 "",
-                "ROUTE REQ/S REQUESTS HITS P95 HIT P95 API API TIME PURGES STORED ERRORS",
+                "ROUTE REQ/S REQUESTS HITS P95 HIT P95 API API TIME PURGES WRITTEN ERRORS",
                 "a\\u{1b}[2J - 120 75.0 % 0.2 ms 98 ms 12 s 3 2.0 KiB 0",
                 "b - 7 - - - - 0 0 B 9",
             ]

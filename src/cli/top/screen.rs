@@ -173,7 +173,7 @@ mod tests {
             "larder  ok; 2 replicas; 50.0 requests/s, - hits",
             "! two: look",
             "! three has not reported its counters",
-            "ROUTE                REQ/S  REQUESTS  HITS  P95 HIT  P95 API  API TIME  PURGES   STORED  ERRORS",
+            "ROUTE                REQ/S  REQUESTS  HITS  P95 HIT  P95 API  API TIME  PURGES  WRITTEN  ERRORS",
             "a\\u{1b}[2J            50.0       100     -        -    98 ms   5.0 s/s       3  2.0 KiB       0",
             "b                      0.0         7     -        -        -         -       0      0 B       9",
             "",

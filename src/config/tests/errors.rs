@@ -81,7 +81,7 @@ fn an_unknown_key_suggests_the_nearest_or_its_section() {
         ("backend: 127.0.0.1:3000", &["2:1 unknown key `backend`", "in larder it is `upstream`"]),
         ("routes: [{path: /a, tag: [x]}]", &["unknown key `tag` in a route", "did you mean `tags`?"]),
         ("defaults: {path: /a}", &["unknown key `path` in defaults", "belongs under a route"]),
-        ("defaults: {name: a}", &["unknown key `name` in defaults"]),
+        ("defaults: {name: a}", &["unknown key `name` in defaults", "`name` belongs under a route"]),
         ("? [a]\n: b", &["a key must be a name, not a list"]),
     ] {
         check_wrong(more, parts);

@@ -357,6 +357,14 @@ fn sizes_and_networks_that_can_not_be_meant_are_warnings() {
         ("store: {memory: 1KiB}\nroutes: [{path: /a, purges: []}]", &[]),
         ("trusted_proxies: [0.0.0.0/0]", &["every client may say"]),
         ("trusted_proxies: [10.0.0.0/8]", &[]),
+        ("trusted_proxies: [\"::ffff:0:0/96\"]", &["every client may say"]),
+        (
+            "store: {max_lag: 0s, timeout: 1s, on_store_loss: {serve: 1s}}",
+            &["`store.max_lag` does nothing", "timeout", "on_store_loss"],
+        ),
+        ("store: {namespace: x, max_lag: 1s}", &[]),
+        ("store: {max_lag: 0s, redis: none}", &[]),
+        ("store: {max_lag: 0s, redis: 'redis://h'}", &[]),
     ] {
         let warnings = right(more).warnings;
         assert_eq!(warnings.len(), expected.len(), "{more}: {warnings:?}");
@@ -364,6 +372,16 @@ fn sizes_and_networks_that_can_not_be_meant_are_warnings() {
             assert!(warning.contains(part), "{more}: {warning}");
         }
     }
+}
+
+/// Clients are known by the addresses of IPv4, whatever the socket they came through.
+#[test]
+fn mapped_networks_are_those_of_ipv4() {
+    let networks = "['::ffff:10.0.0.0/104', '::ffff:10.0.0.7', '::ffff:10.1.2.3/120', '::/0', 'fd00::/8']";
+    let config = right(&format!("trusted_proxies: {networks}\npurge: {{allow: {networks}}}"));
+    let expected = ["10.0.0.0/8", "10.0.0.7/32", "10.1.2.0/24", "::/0", "fd00::/8"];
+    assert_eq!(config.trusted_proxies, expected.map(|network| network.parse().unwrap()));
+    assert_eq!(config.purge.allow, crate::config::PurgeAllow::Networks(config.trusted_proxies));
 }
 
 #[test]

@@ -15,7 +15,14 @@ pub(super) fn parse_segments(text: &str) -> Result<Vec<Segment>, String> {
         return Err(format!("a route has a path, not a URL, and holds for all hosts; write `{path}`"));
     }
     let Some(inner) = text.strip_prefix('/') else {
-        return Err(format!("the path must begin with a slash; write `/{text}`"));
+        return Err(match text {
+            "*" | "**" | ".*" => {
+                "the path must begin with a slash, and `*` stands for itself; write `/{*rest?}`, which is \
+                                  every path"
+                    .to_owned()
+            }
+            _ => format!("the path must begin with a slash; write `/{text}`"),
+        });
     };
     // `{id?}` is another tool's optional parameter.
     if let Some((at, _)) = text.match_indices(['?', '#']).find(|(at, _)| !text[at + 1..].starts_with('}')) {
