@@ -1,6 +1,8 @@
 //! A load model of each ready-made configuration: reads by Zipf's law, writes and events at their own rates, by a clock that
 //! is moved second by second. `benches/cases/run` prints the table of docs/benchmarks.md.
 
+mod latency;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -62,6 +64,12 @@ struct Zipfs {
     few: Zipf,
     hundred: Zipf,
     two_hundred: Zipf,
+}
+
+impl Zipfs {
+    fn new() -> Self {
+        Self { few: Zipf::new(10), hundred: Zipf::new(100), two_hundred: Zipf::new(200) }
+    }
 }
 
 /// The token of a user on a device; each device has its own.
@@ -292,7 +300,7 @@ impl Model {
 
     async fn play(&self) -> Outcome {
         let case = self.start();
-        let laws = Zipfs { few: Zipf::new(10), hundred: Zipf::new(100), two_hundred: Zipf::new(200) };
+        let laws = Zipfs::new();
         let (mut dice, mut outcome) = (Dice::new(7, 0), Outcome::default());
         let (warm_up, counted) = self.spans;
         let mut asked_before = 0;
