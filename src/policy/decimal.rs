@@ -26,6 +26,27 @@ impl Decimal {
     }
 }
 
+const fn digit(number: usize) -> u8 {
+    b'0' + (number % 10) as u8
+}
+
+/// Each number below 1,000, with leading zeros.
+static THREE_DIGITS: [[u8; 3]; 1000] = {
+    let (mut all, mut number) = ([[0; 3]; 1000], 0);
+    while number < 1000 {
+        all[number] = [digit(number / 100), digit(number / 10), digit(number)];
+        number += 1;
+    }
+    all
+};
+
+/// The decimal digits of a number below 1,000, without an allocation for what holds them.
+pub(crate) fn small_decimal(number: u64) -> Option<&'static str> {
+    let digits = THREE_DIGITS.get(usize::try_from(number).ok()?)?;
+    let zeros = usize::from(number < 100) + usize::from(number < 10);
+    str::from_utf8(&digits[zeros..]).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +56,9 @@ mod tests {
         for number in [0, 1, 9, 10, 4096, u64::MAX] {
             assert_eq!(Decimal::new(number).as_str(), number.to_string());
         }
+        for number in 0..1000 {
+            assert_eq!(small_decimal(number), Some(&*number.to_string()));
+        }
+        assert_eq!((small_decimal(1000), small_decimal(u64::MAX)), (None, None));
     }
 }

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Response};
+use http::header::CACHE_STATUS;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::body::Body;
 use super::error::ProxyError;
 use crate::metrics::NonCacheReply;
 use crate::policy::Route;
 use crate::policy::cache_status::CacheOutcome;
-
-pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// The response field that holds the position of a write's purge; absent if the purge was not recorded. A client that
 /// sends it back gets nothing from before that purge, from any replica.
@@ -40,5 +39,21 @@ impl Answer {
 
     pub(super) fn from_error(error: &ProxyError, route: Option<&Arc<Route>>) -> Self {
         Answer::without_cache(error.response(), NonCacheReply::Error, route)
+    }
+}
+
+/// Adds larder's member of `Cache-Status` (RFC 9211 §2) behind those of other caches, or in the place that the fields of
+/// a stored response have for it.
+pub(super) fn add_cache_status(headers: &mut HeaderMap, member: HeaderValue) {
+    match headers.get_mut(CACHE_STATUS) {
+        Some(place) if place.is_empty() => *place = member,
+        _ => drop(headers.append(CACHE_STATUS, member)),
+    }
+}
+
+/// Removes the place of larder's member.
+pub(super) fn remove_cache_status_place(headers: &mut HeaderMap) {
+    if headers.get(CACHE_STATUS).is_some_and(HeaderValue::is_empty) {
+        headers.remove(CACHE_STATUS);
     }
 }

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 
-use super::answer::{Answer, CACHE_STATUS, LARDER_POSITION};
+use super::answer::{Answer, LARDER_POSITION, add_cache_status};
 use super::body::Body;
 use super::cached_request::{answer_cached, pass_miss, try_with_route_timeout, with_route_timeout};
 use super::client_request::{Client, ClientHead, ClientRequest, timeouts};
@@ -221,7 +221,7 @@ impl Worker {
         self.proxy.metrics.record_request(route, &outcome, response.status(), log.elapsed());
         if let (Ok(outcome), Some(route)) = (&outcome, config) {
             describe_to_caches(route, outcome, response.status(), response.headers_mut());
-            response.headers_mut().append(CACHE_STATUS, outcome.to_header_value());
+            add_cache_status(response.headers_mut(), outcome.to_header_value());
         }
         log.publish(&self.proxy, (config.map(AsRef::as_ref), response.status()), outcome.ok());
         log.add_request_id(response.headers_mut());

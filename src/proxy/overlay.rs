@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, SET_COOKIE};
+use http::header::{CACHE_STATUS, CONTENT_ENCODING, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
-use super::answer::{Answer, CACHE_STATUS};
+use super::answer::{Answer, remove_cache_status_place};
 use super::body::Body;
 use super::cached_request::{answer_cached, pass_miss, with_route_timeout};
 use super::client_request::{ClientHead, ClientRequest, timeouts};
@@ -214,7 +214,9 @@ impl OverlayRequest<'_> {
             return None;
         }
         let body = read_counted(body, limit, self.worker.memory()).await?;
-        Some(Part { headers: parts.headers, body, outcome })
+        let mut headers = parts.headers;
+        remove_cache_status_place(&mut headers);
+        Some(Part { headers, body, outcome })
     }
 
     /// The merged content.

@@ -15,7 +15,7 @@ use super::shared_body::BodyReader;
 use crate::clock::Timestamp;
 use crate::hex;
 use crate::policy::CacheKey;
-use crate::policy::decimal::Decimal;
+use crate::policy::decimal::{Decimal, small_decimal};
 use crate::policy::range::{self, SelectedRange};
 use crate::policy::validation::{Precondition, evaluate_precondition};
 use crate::stored_response::{StoredHead, StoredResponse};
@@ -24,7 +24,9 @@ use crate::stored_response::{StoredHead, StoredResponse};
 pub(super) fn from_stored(stored: StoredResponse, head: &ClientHead, now: Timestamp) -> Response<Body> {
     let mut headers = with_age(&stored.head, now, true);
     // Trailers are not stored (RFC 9111 §3.1).
-    headers.remove(TRAILER);
+    if stored.head.fields.has_trailer() {
+        headers.remove(TRAILER);
+    }
     if not_modified(stored.head.status, &headers, head, now) {
         return without_content(StatusCode::NOT_MODIFIED, headers);
     }
@@ -143,9 +145,14 @@ fn with_age(stored: &StoredHead, now: Timestamp, always: bool) -> HeaderMap {
     }
 }
 
-/// The number as a field value; one allocation less than `HeaderValue::from`.
+/// The number as a field value; one allocation less than `HeaderValue::from`, and none for the age of most hits.
 fn decimal(number: u64) -> HeaderValue {
-    HeaderValue::from_bytes(Decimal::new(number).as_bytes()).unwrap_or(HeaderValue::from_static("0"))
+    match small_decimal(number) {
+        Some(digits) => HeaderValue::from_static(digits),
+        None => {
+            HeaderValue::from_bytes(Decimal::new(number).as_bytes()).unwrap_or(HeaderValue::from_static("0"))
+        }
+    }
 }
 
 /// A response without content and without the fields that describe it (RFC 9110 §15.4.5).

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::CACHE_STATUS;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tracing::Level;
 
-use super::answer::CACHE_STATUS;
 use super::body::Body;
 use super::client_request::{Client, ClientHead};
 use super::rate_budgets::RateFields;

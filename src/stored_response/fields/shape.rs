@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
-    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE,
-    CONTENT_TYPE, MAX_FORWARDS, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, VARY, VIA,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS, AGE, CACHE_STATUS, CONTENT_ENCODING,
+    CONTENT_LANGUAGE, CONTENT_TYPE, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY, TRAILER, VARY, VIA,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -19,8 +19,10 @@ pub(super) struct FieldShape {
     pub encoded: Bytes,
     /// The number of values outside the shape.
     pub differing_count: usize,
-    /// The fields, `Age`, and a spare slot so that a clone has room for one more; differing values are empty.
+    /// The fields, `Age`, and a place for `Cache-Status` unless it is among the fields; differing values are empty.
     template: HeaderMap,
+    has_cache_status: bool,
+    pub has_trailer: bool,
 }
 
 /// Fields with few distinct values, none of them specific to a client. `Cache-Control` is excluded: it often counts
@@ -45,9 +47,6 @@ const SHARED_VALUE_FIELDS: [HeaderName; 16] = [
 ];
 const MAX_SHARED_VALUE_BYTES: usize = 64;
 
-/// The name of the spare slot. Only requests use it (RFC 9110 §7.6.2), and a standard name is removed faster.
-const SPARE_SLOT: HeaderName = MAX_FORWARDS;
-
 /// Shapes in use. Evicted ones are rebuilt; shapes with more fields or text are not cached.
 static SHAPE_CACHE: LazyLock<Cache<Bytes, Arc<FieldShape>>> = LazyLock::new(|| Cache::new(1024));
 const MAX_CACHED_FIELDS: usize = 64;
@@ -63,11 +62,7 @@ const MAX_INTERNED: usize = 4096;
 
 /// The fields that are stored.
 fn stored_fields(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    headers.iter().filter(|(name, _)| !is_excluded(name))
-}
-
-fn is_excluded(name: &HeaderName) -> bool {
-    name == AGE || name == SPARE_SLOT
+    headers.iter().filter(|(name, _)| *name != AGE)
 }
 
 /// Whether the shape contains the value.
@@ -118,7 +113,7 @@ impl FieldShape {
             };
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             let is_foreign = value.as_ref().is_some_and(|value| !is_shared_value(&name, value));
-            if is_excluded(&name) || is_foreign || fields.len() == MAX_DECODED_FIELDS {
+            if name == AGE || is_foreign || fields.len() == MAX_DECODED_FIELDS {
                 return None;
             }
             fields.push((name, value.unwrap_or_else(|| empty_value(line.ends_with(':')))));
@@ -133,10 +128,19 @@ impl FieldShape {
             differing += usize::from(value.is_empty());
             template.append(name, if value.is_empty() { value } else { detach_from_buffer(value) });
         }
+        let has_cache_status = template.contains_key(CACHE_STATUS);
         template.insert(AGE, HeaderValue::from_static(""));
-        template.append(SPARE_SLOT, HeaderValue::from_static(""));
+        if !has_cache_status {
+            template.insert(CACHE_STATUS, HeaderValue::from_static(""));
+        }
         let encoded = Bytes::copy_from_slice(encoded);
-        let shape = Arc::new(Self { encoded: encoded.clone(), differing_count: differing, template });
+        let shape = Arc::new(Self {
+            encoded: encoded.clone(),
+            differing_count: differing,
+            has_trailer: template.contains_key(TRAILER),
+            template,
+            has_cache_status,
+        });
         if encoded.len() <= MAX_CACHED_BYTES && shape.template.len() <= MAX_CACHED_FIELDS {
             SHAPE_CACHE.insert(encoded, shape.clone());
         }
@@ -153,14 +157,14 @@ impl FieldShape {
     }
 
     pub(super) fn contains(&self, name: &HeaderName) -> bool {
-        !is_excluded(name) && self.template.contains_key(name)
+        let is_place = name == AGE || (name == CACHE_STATUS && !self.has_cache_status);
+        !is_place && self.template.contains_key(name)
     }
 
-    /// A map with empty differing values and an empty `Age` at the end, and the number of differing values.
+    /// A map with empty differing values, and the number of these; `Age` is empty, too. The last may be an empty
+    /// `Cache-Status`.
     pub(super) fn empty_map(&self) -> (HeaderMap, usize) {
-        let mut map = self.template.clone();
-        map.remove(SPARE_SLOT);
-        (map, self.differing_count)
+        (self.template.clone(), self.differing_count)
     }
 
     /// Approximate memory in bytes.

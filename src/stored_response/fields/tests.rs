@@ -61,7 +61,20 @@ fn the_age_is_that_of_now_and_never_that_of_before() {
     let fields = stored(&headers(&[("age", "7"), ("etag", "\"1\"")]));
     assert_eq!(fields.to_map(), headers(&[("etag", "\"1\"")]));
     assert!(fields.contains(&http::header::ETAG) && !fields.contains(&AGE));
-    assert_eq!(fields.with_age(HeaderValue::from_static("9")), headers(&[("etag", "\"1\""), ("age", "9")]));
+    let with_age = fields.with_age(HeaderValue::from_static("9"));
+    assert_eq!(with_age, headers(&[("etag", "\"1\""), ("age", "9"), ("cache-status", "")]));
+}
+
+#[test]
+fn a_cache_status_of_another_cache_stays_and_gets_no_place() {
+    let of_another = headers(&[("cache-status", "cdn; hit"), ("etag", "\"1\"")]);
+    for (all, is_stored) in [(of_another, true), (headers(&[("etag", "\"1\"")]), false)] {
+        let fields = stored(&all);
+        assert_eq!((fields.to_map(), fields.contains(&CACHE_STATUS)), (all, is_stored));
+        let with_age = fields.with_age(HeaderValue::from_static("9"));
+        assert_eq!(with_age.get_all(CACHE_STATUS).iter().count(), 1);
+        assert_eq!(with_age[CACHE_STATUS].is_empty(), !is_stored);
+    }
 }
 
 #[test]
@@ -166,7 +179,7 @@ fn a_sensitive_value_stays_one() {
         assert_eq!(fields.to_map(), all);
         assert_eq!(is_sensitive(&fields.to_map()), [true, true, true, false]);
         let with_age = fields.with_age(HeaderValue::from_static("1"));
-        assert_eq!(is_sensitive(&with_age), [true, true, true, false, false]);
+        assert_eq!(is_sensitive(&with_age), [true, true, true, false, false, false]);
     }
     all.values_mut().for_each(|value| value.set_sensitive(false));
     assert_eq!(is_sensitive(&super::tests::stored(&all).to_map()), [false; 4]);
