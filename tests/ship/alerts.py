@@ -1,5 +1,6 @@
 """A real Prometheus scrapes a real larder, a Redis with a replica, and redis_exporter, with the rules of deploy/monitoring:
-it has each metric and label that they name, and alerts when something ends."""
+it has each metric and label that they name, and alerts when something ends. It answers each expression of the Grafana
+dashboard, and has each metric that these name."""
 
 import contextlib
 import http.client
@@ -22,6 +23,10 @@ import yaml
 PROGRAM, WORK = sys.argv[1], pathlib.Path(sys.argv[2])
 DEADLINE = 120
 RULES = pathlib.Path("deploy/monitoring/alerts.yaml")
+BOARD = pathlib.Path("deploy/monitoring/grafana.json")
+# Panels with data of a larder that has just begun and has no trouble.
+LEAST_PANELS_WITH_DATA = 30
+ONLY_IN_CLUSTERS = {"larder_redis_node_up"}
 
 LARDER = """
 listen:
@@ -113,6 +118,33 @@ def query(path, **parameters):
     return answer["data"]
 
 
+def check_board():
+    """Each expression of the dashboard can be read, names metrics that larder has, and most panels have data."""
+    panels = json.loads(BOARD.read_text())["panels"]
+    for panel in panels:
+        for target in panel["targets"]:
+            expr = target["expr"].replace("$instance", ".+")
+            names = set(re.findall(r"\b(?:larder|cache)_\w+", expr))
+            assert names, f"{panel['title']}: {expr}"
+            for name in names - ONLY_IN_CLUSTERS:
+                # Counters of what has not happened yet have a type, and no series.
+                family = re.sub(r"_(total|bucket)$", "", name)
+                kinds = query("metadata", metric=family) or query("metadata", metric=name)
+                assert kinds, f"{panel['title']}: there is no {name}"
+                is_counter = any(kind["type"] == "counter" for found in kinds.values() for kind in found)
+                assert is_counter == name.endswith("_total"), f"{panel['title']}: {name} is {kinds}"
+
+    def find_without_data():
+        # An expression that can't be read, or matches many to many, is refused.
+        has_data = lambda target: query("query", query=target["expr"].replace("$instance", ".+"))["result"]
+        return [panel["title"] for panel in panels if not any([has_data(target) for target in panel["targets"]])]
+
+    # A rate needs two scrapes.
+    is_enough = lambda: len(panels) - len(find_without_data()) >= LEAST_PANELS_WITH_DATA
+    eventually(f"{LEAST_PANELS_WITH_DATA} panels of {len(panels)} have data", is_enough)
+    print(f"without data yet: {', '.join(find_without_data())}")
+
+
 def fires(alert):
     return any(
         found["labels"]["alertname"] == alert and found["state"] == "firing" for found in query("alerts")["alerts"]
@@ -199,6 +231,8 @@ with contextlib.ExitStack() as stack:
             # Those that only some servers have: where all are one, or none is behind.
             wanted = labels - {"job"}
             assert wanted <= set(found[0]), f"{rule['alert']}: {name} has {sorted(found[0])}, not {sorted(wanted)}"
+
+    check_board()
 
     loud = [alert["labels"]["alertname"] for alert in query("alerts")["alerts"] if alert["state"] == "firing"]
     assert set(loud) <= {"LarderCdnLags"}, f"nothing else has failed: {loud}"
