@@ -1,5 +1,6 @@
 //! The process's log: text or JSON on standard error, written by a thread of its own.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -23,12 +24,26 @@ pub(crate) fn init(settings: &LogSettings) -> Result<(), String> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| QueueWriter)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(shows_colors(&std::io::stderr()));
     let set = match settings.json {
         true => with_export(subscriber.json().finish()).try_init(),
         false => with_export(subscriber.finish()).try_init(),
     };
     set.map_err(|error| error.to_string())
+}
+
+/// Whether text on this stream has colours.
+pub(crate) fn shows_colors(stream: &impl IsTerminal) -> bool {
+    decide_colors(&|name| std::env::var_os(name), stream.is_terminal())
+}
+
+/// `NO_COLOR` (<https://no-color.org>) outweighs `CLICOLOR_FORCE` (<https://bixense.com/clicolors>), and both outweigh what
+/// the stream is. An empty value counts as none.
+fn decide_colors(variable: &dyn Fn(&str) -> Option<OsString>, is_terminal: bool) -> bool {
+    let value = |name| variable(name).filter(|value| !value.is_empty());
+    let is_forced = value("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    let is_dumb = value("TERM").is_some_and(|term| term == "dumb");
+    value("NO_COLOR").is_none() && (is_forced || is_terminal && !is_dumb)
 }
 
 /// Adds the export of the log to an OpenTelemetry collector, which is off until it is configured.
@@ -88,6 +103,29 @@ fn parse_filter(level: &str) -> Result<EnvFilter, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_unless_the_environment_decides() {
+        for (variables, on_terminal, elsewhere) in [
+            (&[][..], true, false),
+            (&[("NO_COLOR", "1")], false, false),
+            (&[("NO_COLOR", "")], true, false),
+            (&[("TERM", "dumb")], false, false),
+            (&[("TERM", "xterm-256color")], true, false),
+            (&[("CLICOLOR_FORCE", "1")], true, true),
+            (&[("CLICOLOR_FORCE", "0")], true, false),
+            (&[("CLICOLOR_FORCE", "")], true, false),
+            (&[("CLICOLOR_FORCE", "1"), ("TERM", "dumb")], true, true),
+            (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false, false),
+        ] {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(one, _)| *one == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            assert_eq!(decide_colors(&variable, true), on_terminal, "{variables:?}");
+            assert_eq!(decide_colors(&variable, false), elsewhere, "{variables:?}");
+        }
+    }
 
     #[test]
     fn a_level_alone_is_larders_own() {

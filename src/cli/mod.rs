@@ -12,6 +12,7 @@ mod lint;
 mod man;
 mod mcp;
 mod output;
+mod progress;
 mod redis_stats;
 mod replay;
 mod run;

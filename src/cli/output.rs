@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::config::{ConfigErrors, Diagnostic, Location};
+use crate::logging::shows_colors;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
@@ -173,11 +174,9 @@ fn message_with_help(finding: &ReportEntry<'_>) -> String {
     }
 }
 
-/// Colours a rendered diagnostic if the stream is a terminal and `NO_COLOR` is not set (<https://no-color.org>).
+/// Colours a rendered diagnostic where the stream shows colours.
 pub(super) fn colorize(text: &str, stream: &impl IsTerminal) -> String {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    match stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb {
+    match shows_colors(stream) {
         true => text.lines().map(colorize_line).collect(),
         false => text.to_owned(),
     }

@@ -10,6 +10,7 @@ use clap::Args;
 use http::Method;
 
 use super::admin::AdminArgs;
+use super::progress::{ProgressBar, ProgressReader};
 use super::{USAGE, fail, print_result};
 use crate::config::{Config, read_document};
 use crate::draft::{DEFAULT_UPSTREAM, Draft, access_log, observed, openapi};
@@ -42,7 +43,11 @@ pub(super) fn run(args: &SuggestArgs, config: &Path) -> ExitCode {
             openapi::draft(&document, &name(path), upstream).map_err(|error| name_file(path, &error))
         }),
         (None, Some(path)) => {
-            let open = || File::open(path).map(BufReader::new);
+            let open = || {
+                let file = File::open(path)?;
+                let size = file.metadata()?.len();
+                Ok(BufReader::new(ProgressReader::new(file, size, ProgressBar::on_stderr())))
+            };
             access_log::draft(open, &name(path), upstream.unwrap_or(DEFAULT_UPSTREAM))
         }
         (None, None) if args.observed => draft_observed(&args.admin, config, upstream),

@@ -1,7 +1,6 @@
 //! `larder warm` and `larder refresh`: start background requests of a running larder, and show their progress.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _, stderr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,10 +9,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::admin::{AdminArgs, StreamEvent};
+use super::progress::ProgressBar;
 use super::{fail, parse_duration_text, print_result};
-
-/// Characters of the bar.
-const BAR_WIDTH: u64 = 30;
 
 #[derive(Args, Debug)]
 pub(super) struct WarmArgs {
@@ -109,24 +106,20 @@ pub(super) fn refresh(args: &RefreshArgs, config: &Path) -> ExitCode {
 impl RunOutput {
     /// Starts the run, shows its progress, and prints its end. Fails if a request failed, or all were refused.
     fn run(&self, path: &str, request: &Value, config: &Path) -> ExitCode {
-        let shows_progress = !self.json && stderr().is_terminal();
+        let mut bar = if self.json { ProgressBar::new(None) } else { ProgressBar::on_stderr() };
         let mut last = None;
         let followed = self.admin.client(config).and_then(|client| {
             let followed = client.follow(Method::POST, path, Some(request), |event| {
                 let StreamEvent::Event(event, data) = event else { return true };
                 let data: Value = serde_json::from_str(data).unwrap_or_default();
-                if shows_progress {
-                    _ = write!(stderr(), "\r{}", progress_bar(&data));
-                }
+                bar.draw(count_done(&data), data["requests"].as_u64().unwrap_or_default(), "");
                 let is_done = event == "done";
                 last = is_done.then_some(data);
                 !is_done
             });
             Ok(followed?)
         });
-        if shows_progress {
-            _ = writeln!(stderr());
-        }
+        drop(bar);
         let tally = match (followed, last) {
             (Ok(()), Some(tally)) => tally,
             (Ok(()), None) => return fail(1, "larder ended before the run did"),
@@ -154,13 +147,6 @@ fn count_done(tally: &Value) -> u64 {
         .sum()
 }
 
-/// `[######------]  12/30`.
-fn progress_bar(tally: &Value) -> String {
-    let (done, all) = (count_done(tally), tally["requests"].as_u64().unwrap_or_default());
-    let filled = (done.min(all) * BAR_WIDTH).checked_div(all).unwrap_or_default() as usize;
-    format!("[{}{}] {done:>5}/{all}", "#".repeat(filled), "-".repeat(BAR_WIDTH as usize - filled))
-}
-
 fn describe_end(tally: &Value) -> String {
     let count = |name: &str| tally[name].as_u64().unwrap_or_default();
     let mut text = format!(
@@ -182,18 +168,6 @@ fn describe_end(tally: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bar_fills_as_requests_end() {
-        for (tally, expected) in [
-            (json!({"requests": 0}), "[------------------------------]     0/0"),
-            (json!({"requests": 4, "fetched": 1, "fresh": 1}), "[###############---------------]     2/4"),
-            // A list that could not be read counts, too.
-            (json!({"requests": 1, "fetched": 1, "failed": 1}), "[##############################]     2/1"),
-        ] {
-            assert_eq!(progress_bar(&tally), expected);
-        }
-    }
 
     #[test]
     fn the_end_says_what_failed_and_why() {

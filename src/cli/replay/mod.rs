@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use self::http_file::{FileRequest, MAX_FILE_BYTES};
 use super::admin::{AdminAddress, AdminClient, AuditArgs, counted, format_audit};
 use super::connect::block_on;
+use super::progress::ProgressBar;
 use super::run::config_without_file;
 use super::{USAGE, fail, print_result};
 use crate::clock::Clock;
@@ -197,8 +198,10 @@ async fn replay(config: Config, requests: Vec<FileRequest>, file: &str) -> Resul
     let destination = Destination::new(&settings).map_err(|error| error.to_string())?;
     let upstream = Upstream::new(destination);
     let mut player = Player { larder, upstream, host, pending: 0, tally: ReplayTally::default() };
-    for request in requests {
+    let (mut bar, all) = (ProgressBar::on_stderr(), requests.len() as u64);
+    for (request, done) in requests.into_iter().zip(1..) {
         player.play(request, file).await?;
+        bar.draw(done, all, " requests");
     }
     let report = player.wait_for_audits().await?;
     Ok(player.tally.complete(report, file))
