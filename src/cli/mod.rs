@@ -18,6 +18,7 @@ mod replay;
 mod run;
 mod schema;
 mod service_manager;
+mod sharing;
 mod signals;
 mod socket_activation;
 mod suggest;

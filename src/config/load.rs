@@ -99,9 +99,10 @@ impl Config {
     }
 
     /// Lints a file; see [`Config::lint`].
-    pub(crate) fn lint_file(path: impl AsRef<Path>) -> Result<Vec<Finding>, ConfigErrors> {
+    pub(crate) fn lint_file(path: impl AsRef<Path>) -> Result<(Self, Vec<Finding>), ConfigErrors> {
         let (text, source) = read_file(path.as_ref(), NAME_ANOTHER)?;
-        Self::lint(&text, &source, &|name| std::env::var(name).ok(), &SettingOverrides::default())
+        let environment = |name: &str| std::env::var(name).ok();
+        Self::read_to_lint((&text, &source), &environment, &SettingOverrides::default())
     }
 
     /// Returns the warnings of `larder check` and the findings about valid but suspicious settings.
@@ -111,12 +112,20 @@ impl Config {
         environment: Environment<'_>,
         overrides: &SettingOverrides,
     ) -> Result<Vec<Finding>, ConfigErrors> {
-        let (_, warnings) = read((text, source), environment, overrides, Mode::Lint)?;
+        Self::read_to_lint((text, source), environment, overrides).map(|(_, findings)| findings)
+    }
+
+    fn read_to_lint(
+        (text, source): (&str, &str),
+        environment: Environment<'_>,
+        overrides: &SettingOverrides,
+    ) -> Result<(Self, Vec<Finding>), ConfigErrors> {
+        let (config, warnings) = read((text, source), environment, overrides, Mode::Lint)?;
         let finding = |warning: Diagnostic| Finding {
             text: render(&format!("warning[{}]", warning.name), &warning, source, text),
             diagnostic: warning,
         };
-        Ok(warnings.into_iter().map(finding).collect())
+        Ok((config, warnings.into_iter().map(finding).collect()))
     }
 }
 

@@ -181,14 +181,14 @@ fn with_query(path: &str, arguments: &Value, names: &[&str]) -> String {
 }
 
 fn lint(path: &Path) -> Called {
-    let findings = Config::lint_file(path).map_err(|errors| errors.to_string())?;
+    let (_, findings) = Config::lint_file(path).map_err(|errors| errors.to_string())?;
     let texts: Vec<String> = findings.into_iter().map(|finding| finding.text).collect();
     Ok(if texts.is_empty() { "nothing found".into() } else { texts.join("\n\n") })
 }
 
 /// Lints a file that may be none of larder's: nothing of its text is quoted.
 fn lint_other(path: &Path) -> Called {
-    let findings = Config::lint_file(path).map_err(|errors| errors.summary())?;
+    let (_, findings) = Config::lint_file(path).map_err(|errors| errors.summary())?;
     let texts = findings.into_iter().map(|finding| {
         let line = finding.diagnostic.location.line().unwrap_or(1);
         format!("line {line}: {}", finding.diagnostic.message)
