@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use super::response::AdminError;
 use crate::access::{AccessDenied, AccessRequest, Trusted};
-use crate::config::Secret;
+use crate::config::{Config, Secret};
 
 /// The other end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,11 @@ pub(crate) enum Peer {
     Unix,
 }
 
-/// `file`: the name of the configuration file in messages.
 pub(super) fn authorize(
     token: Option<&Secret>,
     peer: Peer,
     head: &Parts,
-    file: &str,
+    config: &Config,
 ) -> Result<(), AdminError> {
     let peer = match peer {
         Peer::Tcp(address) => Some(address.ip()),
@@ -30,11 +29,11 @@ pub(super) fn authorize(
     let request = AccessRequest { peer, version: head.version, uri: &head.uri, headers: &head.headers };
     let trusted = match token {
         Some(token) => Trusted::Token(token.expose()),
-        None => Trusted::Machine { hosts: Some(&[]) },
+        None => Trusted::Machine { hosts: Some(&config.purge.hosts) },
     };
     let allowed = request.authorize(trusted, true);
     allowed.map_err(|denied| {
-        let fix = fix(&denied, file);
+        let fix = fix(&denied, config.file_name());
         match denied {
             AccessDenied::MissingToken | AccessDenied::WrongToken => {
                 AdminError::unauthorized(denied.to_string(), fix)
@@ -56,7 +55,38 @@ fn fix(denied: &AccessDenied, file: &str) -> String {
             "ask with curl, `larder purge` or `larder stats`, or from a page of this address".to_owned()
         }
         AccessDenied::ForeignHost => {
-            format!("write http://127.0.0.1 with the port, or set `admin.token` in {file} and send it")
+            format!(
+                "write http://127.0.0.1 with the port, add the name to `purge.hosts` in {file}, or set `admin.token` and \
+                 send it"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::config::SettingOverrides;
+
+    #[test]
+    fn this_machine_has_the_names_in_hosts_too() {
+        let text = "upstream: http://a\npurge: {hosts: [larder.test]}";
+        let config = Config::parse(text, "proxy.yaml", &|_| None, &SettingOverrides::default());
+        let config = config.expect("a right file");
+        let (here, elsewhere) = ([127, 0, 0, 1], [192, 0, 2, 1]);
+        for (host, client, expected) in [
+            ("larder.test", here, true),
+            ("LARDER.test:9090", here, true),
+            ("localhost", here, true),
+            ("evil.example", here, false),
+            ("larder.test", elsewhere, false),
+        ] {
+            let request = Request::get("/stats").header("host", host).body(()).expect("a request");
+            let peer = Peer::Tcp((client, 5000).into());
+            let allowed = authorize(None, peer, &request.into_parts().0, &config);
+            assert_eq!(allowed.is_ok(), expected, "{host} {client:?}");
         }
     }
 }

@@ -209,7 +209,7 @@ where
     let endpoint = Endpoint::find(head.uri.path())?;
     endpoint.check_method(&head.method)?;
     if !endpoint.is_open() {
-        access::authorize(state.token.as_ref(), peer, &head, state.config.file_name())?;
+        access::authorize(state.token.as_ref(), peer, &head, &state.config)?;
     }
     respond(state, endpoint, peer, &head, body).await
 }

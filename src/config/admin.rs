@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use ipnet::IpNet;
 
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostics, Location};
 use super::fields::Fields;
 use super::keys::Reader;
 use super::scalars::{ADDRESS, BOOLEAN, NETWORKS, POSITIVE_DURATION, TOKEN, is_off, list, parsed};
@@ -41,7 +41,8 @@ settings! {
         /// that asks without a proxy in between, if larder listens on loopback or Unix sockets only and trusts no proxies;
         /// with a token, any address.
         allow: PurgeAllow = PURGE_ALLOW, default "loopback";
-        /// Names in `Host`, besides `localhost` and IP addresses, under which `loopback` holds; `[]`: any name.
+        /// Names in `Host`, besides `localhost` and IP addresses, under which a process on this machine may purge by
+        /// `loopback`, and use the admin listener without its token. `[]`: any name for PURGE, none for the admin listener.
         hosts: Vec<String> = HOST_NAMES, default "[]";
         /// The token that `Authorization: Bearer …` of a PURGE must carry.
         token: Option<Secret> = TOKEN, default "none";
@@ -101,6 +102,19 @@ fn admin(node: &YamlNode, diagnostics: &Diagnostics) -> Option<AdminSettings> {
     Some(AdminSettings { listen: Some(listen), token })
 }
 
+impl PurgeSettings {
+    /// Warns of `hosts` that narrow down nothing, since tokens or networks decide.
+    pub(super) fn warn_of_hosts(&self, admin: &AdminSettings, location: Location, diagnostics: &Diagnostics) {
+        let is_open_to_machine = self.token.is_none() && self.allow == PurgeAllow::Loopback;
+        let is_admin_open = admin.listen.is_some() && admin.token.is_none();
+        if !self.hosts.is_empty() && !is_open_to_machine && !is_admin_open {
+            diagnostics
+                .warning(location, "`hosts` has no effect beside `token` or `allow`")
+                .help("remove it: it says under which names this machine may purge, and operate larder, without a token");
+        }
+    }
+}
+
 /// The senders of PURGE.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PurgeAllow {
@@ -147,11 +161,6 @@ fn purge(node: &YamlNode, diagnostics: &Diagnostics) -> Option<PurgeSettings> {
         diagnostics
             .warning(fields.value_location("allow"), "anybody who can reach larder may purge")
             .help("name the networks that may, or set `token: ${LARDER_PURGE_TOKEN}`");
-    }
-    if !settings.hosts.is_empty() && (settings.token.is_some() || settings.allow != PurgeAllow::Loopback) {
-        diagnostics
-            .warning(fields.value_location("hosts"), "`hosts` has no effect beside `token` or `allow`")
-            .help("remove it: it narrows down who on this machine may purge, where neither is set");
     }
     Some(settings)
 }

@@ -178,6 +178,9 @@ pub(super) fn config(root: &YamlNode, mode: Mode, diagnostics: &Diagnostics) -> 
     let fields = Fields::open(root, RootFields::SECTION, diagnostics)?;
     let read = RootFields::read(&fields)?;
     check_addresses(&read, &fields, diagnostics);
+    if let (Some(admin), Some(purge)) = (&read.admin, &read.purge) {
+        purge.warn_of_hosts(admin, fields.value_location("purge"), diagnostics);
+    }
     let context = EventContext {
         store: read.store.as_ref(),
         has_admin: read.admin.as_ref().is_none_or(|admin| admin.listen.is_some()),

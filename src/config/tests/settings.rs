@@ -241,6 +241,21 @@ fn what_lets_strangers_in_is_a_warning() {
 }
 
 #[test]
+fn names_of_this_machine_that_nobody_needs_are_a_warning() {
+    let is_warned = |more: &str| {
+        let warnings = right(more).warnings;
+        warnings.iter().any(|warning| warning.contains("`hosts` has no effect"))
+    };
+    assert!(!is_warned("purge: {hosts: [a.test]}"));
+    for purge in ["allow: [10.0.0.0/8]", "token: x"] {
+        for (admin, expected) in [("{}", false), ("off", true), ("{token: y}", true)] {
+            let more = format!("purge: {{hosts: [a.test], {purge}}}\nadmin: {admin}");
+            assert_eq!(is_warned(&more), expected, "{more}");
+        }
+    }
+}
+
+#[test]
 fn flags_take_the_place_of_the_file() {
     let overrides = SettingOverrides {
         listen: vec!["127.0.0.1:1".into(), "127.0.0.1:2".into()],
