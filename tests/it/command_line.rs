@@ -1,6 +1,6 @@
 //! The binary `larder` as a person at a terminal meets it.
 
-use crate::support::{Certificates, Command, Larder, Process, Scratch, Upstream, free_port};
+use crate::support::{Certificates, Command, Larder, Process, Scratch, Upstream, eventually, free_port};
 
 /// The exit code, and all that was printed.
 async fn run(command: Command) -> (Option<i32>, String) {
@@ -94,6 +94,32 @@ async fn every_command_takes_the_configuration_as_a_flag() {
     assert!(code == Some(0) && said.starts_with(file), "{said}");
     let (code, said) = run(Command::new(&["check", file, "-c", file])).await;
     assert!(code == Some(2) && said.contains("named twice"), "{said}");
+}
+
+#[tokio::test]
+async fn check_says_who_may_purge() {
+    let scratch = Scratch::new();
+    for (settings, expected) in [
+        ("", "from this machine; behind a proxy on it, set `purge.token`"),
+        (
+            "listen: 0.0.0.0:8080",
+            "refused, since others can reach larder; set `purge.token` or `purge.allow`",
+        ),
+        ("listen: [127.0.0.1:8080, '[::]:8081']", "refused, since others can reach larder"),
+        ("trusted_proxies: [10.0.0.0/8]", "refused, since others can reach larder"),
+        ("listen: 0.0.0.0:8080\npurge: {token: a-token}", "with the token"),
+        ("listen: 0.0.0.0:8080\npurge: {allow: [10.0.0.0/8]}", "from `purge.allow`"),
+        ("listen: 0.0.0.0:8080\npurge: {allow: []}", "off"),
+    ] {
+        let file =
+            scratch.file("proxy.yaml", &format!("upstream: http://127.0.0.1:1\n{settings}\nroutes: []\n"));
+        let file = file.to_str().expect("a path");
+        let (code, said) = run(Command::new(&["check", file])).await;
+        assert!(code == Some(0) && said.contains(&format!("  PURGE: {expected}")), "{settings}: {said}");
+        let (_, json) = run(Command::new(&["check", file, "--output", "json"])).await;
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert!(json["purge"].as_str().is_some_and(|said| said.starts_with(expected)), "{settings}: {json}");
+    }
 }
 
 #[tokio::test]
@@ -429,4 +455,41 @@ async fn keys_that_are_not_there_are_an_error_of_check() {
         code == Some(1) && said.contains("the keys of `callers.app`: ") && said.contains("[caller-keys]"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_log_says_once_what_is_shared_for_a_field_or_not() {
+    let upstream = Upstream::start();
+    let routes = "routes: [{path: /own, ttl: 60s}, {path: /shared, ttl: 60s, shared: true}]";
+    let larder = Process::with(&format!("log: {{format: json}}\n{routes}"), &upstream).await;
+    for value in ["one", "two"] {
+        for path in ["/own", "/shared"] {
+            // Another one each time, so that each is fetched.
+            let path = format!("{path}?{value}");
+            larder.get(&path).header("x-auth-token", &format!("secret-{value}")).await.assert_status(200);
+        }
+    }
+    for (route, message) in [
+        (
+            "/own",
+            "responses are not shared: the request has a field that identifies its caller (`credentials`)",
+        ),
+        (
+            "/shared",
+            "responses are shared although the request has a field that identifies its caller (`shared`)",
+        ),
+    ] {
+        let lines = || {
+            let log = larder.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let is_meant = |line: &serde_json::Value| line["fields"]["message"] == message;
+            lines.filter(is_meant).collect::<Vec<_>>()
+        };
+        let lines = eventually(message, || async { Some(lines()).filter(|lines| !lines.is_empty()) }).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let fields = &lines[0]["fields"];
+        assert_eq!((&fields["route"], &fields["field"]), (&route.into(), &"x-auth-token".into()), "{fields}");
+        assert_eq!(lines[0]["level"], "INFO");
+    }
+    assert!(!larder.log().contains("secret-one"), "{}", larder.log());
 }
