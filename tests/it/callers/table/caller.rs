@@ -33,6 +33,11 @@ use Caller::{
 pub const CLIENTS: [Caller; 11] =
     [Ann, AnnsPhone, AnnsShort, Bob, Eve, Forged, Unsigned, Expired, Stranger, Revoked, Anonymous];
 
+/// Routes of these kinds have no `callers`.
+fn is_unchecked(kind: &str) -> bool {
+    matches!(kind, "open" | "plain" | "field")
+}
+
 pub fn claims(sub: &str, tenant: &str, device: u64, end: u64) -> String {
     json!({"sub": sub, "tenant": tenant, "role": "member", "exp": end, "device": device}).to_string()
 }
@@ -58,6 +63,11 @@ impl Caller {
             Anonymous => return None,
         };
         Some(format!("Bearer {token}"))
+    }
+
+    /// Whether a response stays the caller's as long as it is stored: routes without `callers` know no `exp`.
+    pub fn has_time(self, kind: &str) -> bool {
+        self != AnnsShort || is_unchecked(kind)
     }
 
     /// The name by which the API knows the caller, and how many seconds long.
@@ -87,7 +97,12 @@ impl Caller {
         match kind {
             "members" => both_known,
             "both" => both_known || both_anonymous,
-            "mine" | "named" => both_known && (self == other || self.is_ann() && other.is_ann()),
+            "open" => true,
+            "plain" => both_anonymous,
+            "field" => self == other && self != Anonymous,
+            "mine" | "named" | "cookie" | "header" => {
+                both_known && (self == other || self.is_ann() && other.is_ann())
+            }
             "cohort" => both_known && (self == Eve) == (other == Eve) || both_anonymous,
             "token" => both_known && self == other,
             _ => false,

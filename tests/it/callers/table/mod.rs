@@ -10,6 +10,12 @@ use stage::{Stage, World};
 
 const KINDS: [&str; 6] = ["members", "both", "mine", "cohort", "token", "named"];
 
+/// Routes without `callers`, and those whose callers' token is in a cookie or in a field of its own.
+const MORE_KINDS: [&str; 5] = ["open", "plain", "field", "cookie", "header"];
+
+/// The first is signed in Redis, the others are encrypted.
+const KINDS_AT_REST: [&str; 3] = ["members", "mine", "field"];
+
 /// Those that need no claims.
 const KINDS_OF_SESSIONS: [&str; 4] = ["members", "both", "token", "named"];
 
@@ -88,7 +94,7 @@ impl Row {
     /// Whether the second caller may have what was made for the first.
     fn is_allowed(&self) -> bool {
         let Row { world, kind, first, second, way } = *self;
-        let is_late = second == Caller::AnnsShort && way != Collapsed;
+        let is_late = !second.has_time(kind) && way != Collapsed;
         let is_withdrawn = match way {
             LoggedOut if first == Caller::Anonymous => false,
             // A token is good until its `exp`, a session until its logout.
@@ -96,7 +102,7 @@ impl Row {
             Unanswered => second != Caller::Anonymous,
             // Not stored, as it says nothing of its lifetime.
             Forbidden => true,
-            Withdrawn => stage::has_caller_tag(kind),
+            Withdrawn => stage::is_ended_by_refusal(kind),
             _ => false,
         };
         second.may_have(first, kind) && !is_late && !is_withdrawn
@@ -105,7 +111,7 @@ impl Row {
     /// Whether the second caller must have a hit.
     fn is_hit_expected(&self) -> bool {
         // A request that another replica has only just answered may be fetched again.
-        let may_be_late = self.world == World::Replicas && self.way == Collapsed;
+        let may_be_late = self.world.is_replicated() && self.way == Collapsed;
         self.is_allowed() && !may_be_late && !matches!(self.way, Variant | Validated)
     }
 }
@@ -138,6 +144,12 @@ async fn nobody_gets_a_byte_that_was_made_for_another() {
 }
 
 #[tokio::test]
+async fn nobody_gets_a_byte_of_another_by_cookie_or_without_callers() {
+    let mut stage = Stage::start(World::Tokens).await;
+    play(&mut stage, &MORE_KINDS, &CLIENTS).await;
+}
+
+#[tokio::test]
 async fn nobody_gets_a_byte_of_another_whose_session_is_asked_for() {
     let mut stage = Stage::start(World::Sessions).await;
     play(&mut stage, &KINDS_OF_SESSIONS, &CLIENTS).await;
@@ -149,4 +161,11 @@ async fn nobody_gets_a_byte_of_another_at_another_replica() {
     // Real time passes, so nobody's token is about to expire.
     let clients: Vec<_> = CLIENTS.into_iter().filter(|caller| *caller != Caller::AnnsShort).collect();
     play(&mut stage, &KINDS, &clients).await;
+}
+
+#[tokio::test]
+async fn nobody_gets_a_byte_of_another_that_is_encrypted() {
+    let mut stage = Stage::start(World::Sealed).await;
+    let clients: Vec<_> = CLIENTS.into_iter().filter(|caller| *caller != Caller::AnnsShort).collect();
+    play(&mut stage, &KINDS_AT_REST, &clients).await;
 }

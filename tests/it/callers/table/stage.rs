@@ -23,6 +23,14 @@ pub enum World {
     Sessions,
     /// By tokens, at two replicas. The second caller asks the other one.
     Replicas,
+    /// The same, and what is in Redis is encrypted or signed.
+    Sealed,
+}
+
+impl World {
+    pub fn is_replicated(self) -> bool {
+        matches!(self, World::Replicas | World::Sealed)
+    }
 }
 
 /// A refused refresh that ends no stale window is followed by others, after a back-off of its own clock.
@@ -33,21 +41,74 @@ const MAX_WAIT_FOR_REDIS: Duration = Duration::from_secs(20);
 
 /// Responses of these routes are purged by their caller's logout.
 pub fn has_caller_tag(kind: &str) -> bool {
-    matches!(kind, "mine" | "cohort" | "token" | "named")
+    matches!(kind, "mine" | "cohort" | "token" | "named" | "cookie" | "header")
+}
+
+/// The stale window of responses that are not `shared` ends when the API refuses their refresh.
+pub fn is_ended_by_refusal(kind: &str) -> bool {
+    has_caller_tag(kind) || matches!(kind, "field" | "plain")
+}
+
+/// Where callers of a route have their token.
+#[derive(Clone, Copy)]
+enum Carrier {
+    Authorization,
+    Cookie,
+    Header,
+}
+
+impl Carrier {
+    fn find(kind: &str) -> Self {
+        match kind {
+            "cookie" => Carrier::Cookie,
+            "header" => Carrier::Header,
+            _ => Carrier::Authorization,
+        }
+    }
+
+    /// The field that carries a credential.
+    fn field(self, credential: &str) -> (&'static str, String) {
+        let token = credential.strip_prefix("Bearer ").unwrap_or(credential);
+        match self {
+            Carrier::Authorization => ("authorization", credential.to_owned()),
+            Carrier::Cookie => ("cookie", format!("token={token}")),
+            Carrier::Header => ("x-caller-token", token.to_owned()),
+        }
+    }
+
+    /// The path of the logout for such callers, or of what the API refuses them.
+    fn path(self, name: &str) -> String {
+        match self {
+            Carrier::Authorization => format!("/{name}"),
+            Carrier::Cookie => format!("/{name}/cookie"),
+            Carrier::Header => format!("/{name}/header"),
+        }
+    }
 }
 
 fn routes(world: World) -> String {
     let by_claims = match world {
         World::Sessions => "",
-        World::Tokens | World::Replicas => {
+        World::Tokens | World::Replicas | World::Sealed => {
             "
+  - {path: '/open/{x}', shared: true}
+  - {path: '/plain/{x}'}
+  - {path: '/field/{x}', per: authorization}
+  - {path: '/cookie/{x}', callers: by-cookie, per: jwt.sub, tags: ['by:{caller}']}
+  - {path: '/header/{x}', callers: by-header, per: jwt.sub, tags: ['by:{caller}']}
+  - {path: /logout/cookie, callers: by-cookie, purges: ['by:{caller}']}
+  - {path: /logout/header, callers: by-header, purges: ['by:{caller}']}
+  - {path: /refused/cookie, callers: by-cookie}
+  - {path: /refused/header, callers: by-header}
   - {path: '/mine/{x}', callers: app, per: jwt.sub, tags: ['by:{caller}']}
   - {path: '/cohort/{x}', callers: app, per: [jwt.tenant, jwt.role], anonymous: share, tags: ['by:{caller}']}"
         }
     };
+    // Elsewhere `store.encrypt` is not set, and the key would be an error.
+    let signed = if world == World::Sealed { ", encrypt: false" } else { "" };
     format!(
         "
-  - {{path: '/members/{{x}}', callers: app, shared: true}}
+  - {{path: '/members/{{x}}', callers: app, shared: true{signed}}}
   - {{path: '/both/{{x}}', callers: app, shared: signed-in, anonymous: share}}
   - {{path: '/token/{{x}}', callers: app, per: authorization, tags: ['by:{{caller}}']}}
   - {{path: '/named/{{x}}', callers: app, per: identity, tags: ['by:{{caller}}']}}
@@ -126,10 +187,16 @@ fn age(way: Way) -> u64 {
     }
 }
 
-fn request(larder: &Larder, method: &str, path: &str, caller: Caller, credential: Option<&str>) -> Request {
+/// A request of a caller with its credential, which is where the kind of route has it.
+fn request(
+    larder: &Larder,
+    (method, path): (&str, &str),
+    caller: Caller,
+    (kind, credential): (&str, Option<&str>),
+) -> Request {
     let request = larder.request(method, path).header("host", HOST).header("x-test", &format!("{caller:?}"));
-    match credential {
-        Some(credential) => request.header("authorization", credential),
+    match credential.map(|credential| Carrier::find(kind).field(credential)) {
+        Some((name, value)) => request.header(name, &value),
         None => request,
     }
 }
@@ -138,7 +205,7 @@ impl Stage {
     pub async fn start(world: World) -> Self {
         let (upstream, sessions) = (Upstream::start(), Sessions::default());
         let now = match world {
-            World::Replicas => Clock::system().now().as_secs(),
+            World::Replicas | World::Sealed => Clock::system().now().as_secs(),
             World::Tokens | World::Sessions => START.as_secs(),
         };
         sessions.now.store(now, Ordering::Relaxed);
@@ -146,17 +213,23 @@ impl Stage {
         sessions.learn(Caller::Larder, own.as_deref());
         let service = sessions.clone();
         upstream.on("/check", move |request: &Received| service.answer(request));
-        upstream.on("/logout", Answer::status(204));
-        upstream.on("/refused", Answer::status(401));
-        let app = match world {
+        for carrier in [Carrier::Authorization, Carrier::Cookie, Carrier::Header] {
+            upstream.on(&carrier.path("logout"), Answer::status(204));
+            upstream.on(&carrier.path("refused"), Answer::status(401));
+        }
+        let callers = match world {
             World::Sessions => {
-                "ask: {url: '${UPSTREAM}/check', forward: [authorization], every: 10s, identity: [header.X-User]}"
+                "app: {ask: {url: '${UPSTREAM}/check', forward: [authorization], every: 10s, identity: [header.X-User]}}"
                     .to_owned()
             }
-            World::Tokens | World::Replicas => format!("jwt: {{secret: '{SECRET}'}}"),
+            World::Tokens | World::Replicas | World::Sealed => format!(
+                "app: {{jwt: {{secret: '{SECRET}'}}}}, \
+                 by-cookie: {{jwt: {{secret: '{SECRET}', from: cookie.token}}}}, \
+                 by-header: {{jwt: {{secret: '{SECRET}', from: header.X-Caller-Token}}}}"
+            ),
         };
         let yaml = format!(
-            "callers: {{app: {{{app}}}}}\n\
+            "callers: {{{callers}}}\n\
              background: {{host: {HOST}, rate: 10000, headers: {{authorization: '{}', x-test: Larder}}}}\n\
              defaults: {{ttl: 60s, stale_while_revalidate: 60s, stale_if_error: 120s, collapse: replicas}}\n\
              routes:{}",
@@ -164,12 +237,17 @@ impl Stage {
             routes(world)
         );
         let mut stage = Self { world, upstream, sessions, larders: [None, None], now, _redis: None };
-        if world == World::Replicas {
+        if world.is_replicated() {
             let redis = Redis::start().await;
             for larder in &mut stage.larders {
                 // Each hit comes out of Redis, and knows each purge.
-                let store = "memory: 0, max_lag: 0s";
-                *larder = Some(Replica::start(&redis, &stage.upstream, store, &yaml).await);
+                let store = match world {
+                    World::Sealed => {
+                        format!("memory: 0, max_lag: 0s, encrypt: {{keys: [{{id: a, secret: {SECRET:?}}}]}}")
+                    }
+                    _ => "memory: 0, max_lag: 0s".to_owned(),
+                };
+                *larder = Some(Replica::start(&redis, &stage.upstream, &store, &yaml).await);
             }
             stage._redis = Some(redis);
         } else {
@@ -190,7 +268,7 @@ impl Stage {
     }
 
     fn after(&mut self, seconds: u64) {
-        if self.world != World::Replicas {
+        if !self.world.is_replicated() {
             self.one().after(seconds);
             self.now += seconds;
             self.sessions.now.store(self.now, Ordering::Relaxed);
@@ -203,7 +281,7 @@ impl Stage {
         let path = format!("/{kind}/{}{number}", if way == Way::Validated { "validated" } else { "x" });
         match (self.world, way) {
             (_, Way::Forbidden) => self.upstream.on(&path, answer_forbidden),
-            (World::Replicas, _) => {
+            (World::Replicas | World::Sealed, _) => {
                 self.upstream.on(&path, move |request: &Received| answer_aged(request, age(way)))
             }
             _ => self.upstream.on(&path, answer),
@@ -214,7 +292,8 @@ impl Stage {
         }
         let (one, other) = (one.as_deref(), other.as_deref());
         if second == Caller::Revoked {
-            request(self.other(), "GET", "/refused", second, other).await.assert_status(401);
+            let path = Carrier::find(kind).path("refused");
+            request(self.other(), ("GET", &path), second, (kind, other)).await.assert_status(401);
         }
         if way == Way::Collapsed {
             return self.play_collapsed(row, &path, (one, other)).await;
@@ -222,7 +301,7 @@ impl Stage {
         self.store(row, &path, one).await;
         self.prepare(row, &path, one).await;
         let method = if way == Way::Head { "HEAD" } else { "GET" };
-        let asked = request(self.other(), method, &path, second, other);
+        let asked = request(self.other(), (method, &path), second, (kind, other));
         let reply = match way {
             Way::Range => asked.header("range", "bytes=0-8").await,
             Way::Conditional => asked.header("if-none-match", "\"1\"").await,
@@ -243,7 +322,7 @@ impl Stage {
 
     /// Stores the response of the first caller, if anything is stored for it.
     async fn store(&self, Row { kind, first, way, .. }: &Row, path: &str, credential: Option<&str>) {
-        let ask = || request(self.one(), "GET", path, *first, credential);
+        let ask = || request(self.one(), ("GET", path), *first, (kind, credential));
         let is_stored = *way != Way::Forbidden && first.may_have(*first, kind);
         if *way == Way::Warmed {
             let body = json!({"urls": [path]}).to_string();
@@ -251,8 +330,9 @@ impl Stage {
         } else {
             assert_eq!(ask().await.text(), format!("for <{first:?}>"));
         }
-        if self.world == World::Replicas && is_stored {
-            let headers: Vec<_> = credential.iter().map(|it| format!("Authorization: {it}")).collect();
+        if self.world.is_replicated() && is_stored {
+            let fields = credential.iter().map(|credential| Carrier::find(kind).field(credential));
+            let headers: Vec<_> = fields.map(|(name, value)| format!("{name}: {value}")).collect();
             let question = json!({"url": format!("http://{HOST}{path}"), "headers": headers}).to_string();
             eventually("it is in Redis", || async {
                 let told = self.one().admin.request("POST", "/explain").body(question.clone()).await.json();
@@ -265,7 +345,8 @@ impl Stage {
     /// Does what lies between the first request and the second.
     async fn prepare(&mut self, Row { kind, first, way, .. }: &Row, path: &str, credential: Option<&str>) {
         if *way == Way::LoggedOut {
-            request(self.one(), "POST", "/logout", *first, credential).await.assert_status(204);
+            let path = Carrier::find(kind).path("logout");
+            request(self.one(), ("POST", &path), *first, (kind, credential)).await.assert_status(204);
             self.sessions.forget(credential);
         }
         self.after(age(*way));
@@ -275,7 +356,7 @@ impl Stage {
             _ => self.upstream.on(path, answer),
         };
         if *way == Way::Withdrawn && first.may_have(*first, kind) {
-            let reply = self.refuse_refresh(path, *first, credential, has_caller_tag(kind)).await;
+            let reply = self.refuse_refresh(path, *first, (kind, credential)).await;
             assert_eq!(reply.text(), format!("for <{first:?}>"));
         }
         self.sessions.fails.store(*way == Way::Unanswered, Ordering::Relaxed);
@@ -286,18 +367,18 @@ impl Stage {
         &mut self,
         path: &str,
         caller: Caller,
-        credential: Option<&str>,
-        ends: bool,
+        (kind, credential): (&str, Option<&str>),
     ) -> Reply {
+        let ends = is_ended_by_refusal(kind);
         let (before, began, started) = (self.upstream.count(path), self.now, Instant::now());
         loop {
-            let reply = request(self.one(), "GET", path, caller, credential).await;
+            let reply = request(self.one(), ("GET", path), caller, (kind, credential)).await;
             let refreshes = self.upstream.count(path) - before;
             if refreshes > 0 && reply.is_hit() != ends {
                 return reply;
             }
             let goes_on = match self.world {
-                World::Replicas => started.elapsed() < MAX_WAIT_FOR_REDIS,
+                World::Replicas | World::Sealed => started.elapsed() < MAX_WAIT_FOR_REDIS,
                 World::Tokens | World::Sessions => refreshes < MAX_REFUSED_REFRESHES,
             };
             assert!(goes_on, "{path}, {caller:?}: still stale after {refreshes}: {reply}");
@@ -316,7 +397,7 @@ impl Stage {
     /// one may have what was made for that.
     async fn check_refreshed(&self, row: &Row, path: &str, credential: Option<&str>) {
         let reply = eventually("it is refreshed", || async {
-            let reply = request(self.one(), "GET", path, row.first, credential).await;
+            let reply = request(self.one(), ("GET", path), row.first, (row.kind, credential)).await;
             (!reply.is_hit() || reply.remaining_ttl() > 0).then_some(reply)
         })
         .await;
@@ -334,10 +415,10 @@ impl Stage {
         (one, other): (Option<&str>, Option<&str>),
     ) -> bool {
         let held = self.upstream.hold(path);
-        let leader = request(self.one(), "GET", path, row.first, one).spawn();
+        let leader = request(self.one(), ("GET", path), row.first, (row.kind, one)).spawn();
         held.arrived().await;
-        let follower = request(self.other(), "GET", path, row.second, other).spawn();
-        if row.is_allowed() && self.world != World::Replicas {
+        let follower = request(self.other(), ("GET", path), row.second, (row.kind, other)).spawn();
+        if row.is_allowed() && !self.world.is_replicated() {
             self.one().metric_becomes("larder_followers", 1.0).await;
         }
         held.release();
