@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::sample::issued;
 use super::{Case, NOTHING, SampleApi, bucket, has_one_response, token};
-use crate::support::{Answer, Received, eventually};
+use crate::support::{Answer, Received, START, eventually};
 
 const LIST: &str = "/api/courses";
 const PAGE_2: &str = "/api/courses?page=2";
@@ -307,4 +308,36 @@ async fn hits_and_misses_are_counted_by_namespace() {
     assert_eq!(case.bucket("enrollment").await, bucket(0, 0, 0, None));
     let rate = case.larder.metric("cache_hit_rate{namespace=\"progress\"}").await;
     assert!((rate - 4.0 / 6.0).abs() < 1e-9, "{rate}");
+}
+
+/// The hits among the requests for a user's progress, one every 3 seconds, in percent.
+async fn progress_hit_rate(devices: u64, renewed_every: u64) -> f64 {
+    const REQUESTS: u64 = 400;
+    let case = courses();
+    for number in 0..REQUESTS {
+        let (device, now) = (number % devices, START.as_secs() + 3 * number);
+        let issued_at = now - 3 * number % renewed_every;
+        let claims = json!({
+            "sub": "ann", "iat": issued_at, "exp": issued_at + 2 * renewed_every,
+            "jti": format!("{device}-{issued_at}"), "sid": device, "device_id": device,
+        });
+        let request = case.larder.get("/api/users/me/progress");
+        request.header("authorization", &issued(&claims)).await.assert_status(200);
+        case.larder.after(3);
+    }
+    let misses = case.api.upstream.count("/api/users/me/progress");
+    (1.0 - misses as f64 / REQUESTS as f64) * 100.0
+}
+
+#[tokio::test]
+async fn devices_and_renewed_tokens_cost_no_hits_of_progress() {
+    let one = progress_hit_rate(1, 1_000_000).await;
+    assert!(one >= 70.0, "{one}");
+    for (devices, renewed_every) in [(3, 1_000_000), (1, 120), (3, 120)] {
+        let rate = progress_hit_rate(devices, renewed_every).await;
+        eprintln!(
+            "{devices} devices, tokens renewed every {renewed_every} s: {rate} % hits; one device: {one} %"
+        );
+        assert!(one - rate <= 2.0, "{rate} % with {devices} devices, {one} % with one");
+    }
 }
