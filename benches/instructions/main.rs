@@ -44,10 +44,19 @@ struct Scenario {
     tags: usize,
     /// The routes have `callers`, and each request a token.
     is_verified: bool,
+    /// Each hundredth hit is compared with the upstream's answer.
+    is_audited: bool,
 }
 
-const SMALL: Scenario =
-    Scenario { name: "small", routes: 10, entries: 10, purge_records: 10, tags: 1, is_verified: false };
+const SMALL: Scenario = Scenario {
+    name: "small",
+    routes: 10,
+    entries: 10,
+    purge_records: 10,
+    tags: 1,
+    is_verified: false,
+    is_audited: false,
+};
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 
@@ -104,6 +113,8 @@ fn counts(arguments: &Arguments) -> Result<(), Failure> {
             ratio(verified, small)
         );
         fits &= ratio(verified, small) <= MAX_VERIFIED;
+        let audited = Scenario { name: "audited", is_audited: true, ..SMALL }.count(arguments, upstream)?;
+        println!("{audited:>7} with `audit: {{sample: 1%}}`: {:.3} times", ratio(audited, small));
     }
     for scenario in GROWN.iter().filter(|_| !arguments.hit_only) {
         let grown = scenario.count(arguments, upstream)?;
@@ -176,6 +187,11 @@ impl Scenario {
         } else {
             String::new()
         };
+        // None of its audits may fall to the budget of background requests, which is for one of real traffic.
+        let audit = match self.is_audited {
+            true => "audit: {sample: 1%, settle: 0s}\nbackground: {rate: 1000000, connections: 100%}\n",
+            false => "",
+        };
         let routes: String = (0..self.routes)
             .map(|n| {
                 format!(
@@ -185,7 +201,7 @@ impl Scenario {
             .collect();
         format!(
             "listen: {proxy}\nupstream: http://{upstream}\nadmin: {{listen: {admin}}}\nstore: {{memory: 64MiB}}\n\
-             {known}routes:\n{routes}"
+             {known}{audit}routes:\n{routes}"
         )
     }
 }
