@@ -114,12 +114,10 @@ pub(super) const LOADS: [Load; 5] = [
         file: "config/productivity.yaml",
         variable: "APP_API",
         api: || {
-            // A profile and a dashboard show the devices that are signed in, and a new password signs them out.
+            // A profile shows the devices that are signed in.
             productivity::api()
                 .answers("/api/profile", &["profile of {user}", "session of {user}"])
-                .answers("/api/dashboard", &["content of {user}", "session of {user}"])
                 .changes("POST /api/auth/logout", &["session of {user}"])
-                .changes("POST /api/profile/password", &["profile of {user}", "session of {user}"])
         },
         reads: &[
             "ann /api/search?q=bread",
@@ -160,10 +158,13 @@ pub(super) const LOADS: [Load; 5] = [
     },
 ];
 
-/// The purges whose absence changes no answer: the first only matters to a token that was revoked, and what the second one
-/// names is above the path of its write, and purged by default.
-const INVISIBLE: [&str; 2] =
-    ["config/courses.yaml:/api/auth/logout", "config/productivity.yaml:/api/marketplace/{id}/ratings"];
+/// The purges whose absence changes no answer: what they name either only matters to a token that was revoked, or is above
+/// the path of the write, and purged by default.
+const INVISIBLE: [&str; 3] = [
+    "config/courses.yaml:/api/auth/logout",
+    "config/productivity.yaml:/api/marketplace/{id}/ratings",
+    "config/productivity.yaml:/api/profile/password",
+];
 
 /// The figures of a guild that an event names, and all of them if it names none.
 fn tell_event(content: &Value) -> Vec<String> {
