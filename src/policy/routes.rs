@@ -192,10 +192,14 @@ fn is_plain(path: &str) -> bool {
     let is_other = |(at, byte): (usize, &u8)| match BYTE_READINGS[usize::from(*byte)] {
         Reading::One => false,
         Reading::Several => true,
-        // Padding: a zero at the beginning of a segment, before another digit.
-        Reading::Zero => at > 0 && bytes[at - 1] == b'/' && bytes.get(at + 1).is_some_and(u8::is_ascii_digit),
+        // Padding or a radix: a zero at the beginning of a segment, before another digit or a letter of `0x7`.
+        Reading::Zero => at > 0 && bytes[at - 1] == b'/' && bytes.get(at + 1).is_some_and(follows_zero),
     };
     bytes.last() != Some(&b'/') && !bytes.iter().enumerate().any(is_other)
+}
+
+fn follows_zero(byte: &u8) -> bool {
+    byte.is_ascii_digit() || matches!(byte, b'x' | b'o' | b'b')
 }
 
 /// The readings of a path that has a byte.
@@ -211,7 +215,7 @@ const BYTE_READINGS: [Reading; 256] = {
     while byte < 256 {
         readings[byte] = match byte as u8 {
             b'0' => Reading::Zero,
-            b'%' | b'.' | b'+' | b'A'..=b'Z' => Reading::Several,
+            b'%' | b'.' | b'+' | b'A'..=b'Z' | 0x80.. => Reading::Several,
             _ => Reading::One,
         };
         byte += 1;
@@ -220,7 +224,7 @@ const BYTE_READINGS: [Reading; 256] = {
 };
 
 /// How tags are compared: releases that differ in it purge what the other one stored.
-const TAG_COMPARISON: &str = "4";
+const TAG_COMPARISON: &str = "5";
 
 /// All that decides which tags a response gets, and which targets a write purges. A route without tags and purges counts
 /// only where it takes paths from one that has some.

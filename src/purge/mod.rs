@@ -21,7 +21,7 @@ pub use audit::{AuditFilter, PurgeCause};
 pub(crate) use audit::{AuditRecord, MAX_NAMED_TARGETS};
 pub use index::{Index, IndexBounds};
 pub(crate) use position::{Position, PositionKey};
-pub(crate) use spelling::{fold_case, without_leading_zeros};
+pub(crate) use spelling::{decimal_digit, fold_case, split_digits, without_leading_zeros};
 pub(crate) use sync_reply::{IndexChange, SyncReply};
 pub(crate) use tag::{MAX_TAG_DEPTH, normalize_tag, tag_and_ancestors, tag_depth};
 pub use target::{NormalizedPath, Target, TargetId};

@@ -17,7 +17,7 @@ pub(crate) fn normalize_tag(tag: &str) -> String {
 /// The normalized tag with one spelling of each number and UUID in it.
 pub(super) fn fold_values(tag: &str) -> String {
     let text = normalize_tag(tag);
-    if !text.bytes().any(|byte| byte.is_ascii_digit()) {
+    if !text.bytes().any(|byte| byte.is_ascii_digit() || !byte.is_ascii()) {
         return text;
     }
     let mut folded = String::with_capacity(text.len());
@@ -68,6 +68,11 @@ mod tests {
     fn spellings_of_one_number_or_uuid_are_one_tag() {
         for (one, others) in [
             ("p:7", &["p:07", "p:+7", "p:7.0", "p:+007.00", "P:7", "p: 7", "p:7 ", "p:  07 "][..]),
+            (
+                "p:7",
+                &["p:７", "p:٧", "p:۰۷", "p:+７", "p:𝟟", "p:0x7", "p:0X07", "p:0o7", "p:0b111", "p:0x7.0"],
+            ),
+            ("p:10/x", &["p:１0/x", "p:0xA/x", "p:१०/x"]),
             ("p:0/x", &["p:00/x", "p:0.0/x"]),
             ("a-7", &["a-07"]),
             ("city:Évry/Ähus", &["city:évry/ähus", "CITY:ÉVRY/ÄHUS"]),
@@ -90,6 +95,16 @@ mod tests {
         }
         for (one, other) in [
             ("p:7", "p:70"),
+            ("p:7", "p:7-slug"),
+            ("p:7", "p:7abc"),
+            ("p:7", "p:7,8"),
+            ("p:7", "p:7e0"),
+            ("p:7", "p:０x7"),
+            ("p:7", "p:0x7g"),
+            ("p:7", "p:x７"),
+            ("p:7", "p:²"),
+            ("p:0", "p:0x"),
+            ("p:0x100000000000000000000000000000007", "p:7"),
             ("p:7 8", "p:78"),
             ("p:7", "p:7 x"),
             ("p:7", "p:7.01"),

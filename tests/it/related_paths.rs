@@ -119,6 +119,39 @@ async fn a_uuid_is_purged_in_all_its_spellings() {
     assert_eq!(purged(&larder, written, &[read]).await, [read]);
 }
 
+/// `int` of Python, `Integer.parseInt` of Java, `Number` of JavaScript.
+#[tokio::test]
+async fn a_number_is_purged_in_all_its_spellings() {
+    let upstream = Upstream::start();
+    let plain = "/api/courses/7";
+    let spelled = ["%EF%BC%97", "%D9%A7", "0x7", "0X07", "0b111", "007", "+7"];
+    for spelling in spelled.map(|spelling| format!("/api/courses/{spelling}")) {
+        let larder = Larder::with(TAGGED, &upstream);
+        let both = [plain, "/api/courses/0x7"];
+        for path in both {
+            larder.get(path).await.assert_stored();
+        }
+        for write in [&*spelling, plain] {
+            larder.request("PUT", write).body("{}").await.assert_status(200);
+            assert_eq!(larder.misses(&both).await, both, "{spelling} {write}");
+        }
+    }
+    for other in ["7-slug", "7abc", "7,8", "7e0", "0x7g"] {
+        let larder = Larder::with(TAGGED, &upstream);
+        let write = ("PUT", &*format!("/api/courses/{other}"));
+        assert_eq!(purged(&larder, write, &[plain]).await, [""; 0], "{other}");
+    }
+    // By its tag as well.
+    let yaml = "routes: [{path: /a, purges: [\"a:{request.json:/id}\"]}, {path: \"/b/{id}\", ttl: 5m, tags: [\"a:{id}\"]}]";
+    for id in ["７", "0x7", "٠٧"] {
+        let larder = Larder::with(yaml, &upstream);
+        larder.get("/b/7").await.assert_stored();
+        let write = larder.request("POST", "/a").header("content-type", "application/json");
+        write.body(format!(r#"{{"id": "{id}"}}"#)).await.assert_status(200);
+        assert_eq!(larder.misses(&["/b/7"]).await, ["/b/7"], "{id}");
+    }
+}
+
 /// Clients that may only GET and POST: OData, method-override, Symfony.
 #[tokio::test]
 async fn a_post_that_stands_for_another_write_reaches_the_api_as_sent() {

@@ -1,13 +1,13 @@
 //! Paths that web frameworks take for another one.
 
-use crate::purge::{NormalizedPath, without_leading_zeros};
+use crate::purge::{NormalizedPath, decimal_digit, split_digits};
 
 use std::borrow::Cow;
 
 /// The paths that a framework may take `path` for, besides itself; at most two. Routers drop white space or a newline at
-/// the end, converters to numbers take white space, a sign, leading zeros and Python's `1_0`, and Rails, Django REST
-/// framework, Spring and API Platform take `/courses/7.json` for `/courses/7`. To Rails and Grape anything is a format:
-/// `[^./?]+`.
+/// the end, converters to numbers take white space, a sign, leading zeros, Python's `1_0`, `0x7`, and the digits of other
+/// scripts, and Rails, Django REST framework, Spring and API Platform take `/courses/7.json` for `/courses/7`. To Rails and
+/// Grape anything is a format: `[^./?]+`.
 pub(in crate::policy) fn framework_readings(path: &NormalizedPath) -> Vec<NormalizedPath> {
     let segments = path.as_str().trim_start_matches('/').split('/');
     let is_read_otherwise = |segment: &str| number(trimmed(segment)) != segment || is_grouped(segment);
@@ -39,29 +39,28 @@ fn trimmed(segment: &str) -> &str {
     segment.trim_matches(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// A number without sign and leading zeros.
-fn number(segment: &str) -> &str {
-    let digits = segment.strip_prefix('+').unwrap_or(segment);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return segment;
+/// A number in decimal digits, without sign and leading zeros.
+fn number(segment: &str) -> Cow<'_, str> {
+    match split_digits(segment.strip_prefix('+').unwrap_or(segment)) {
+        Some((digits, "")) => digits,
+        _ => Cow::Borrowed(segment),
     }
-    without_leading_zeros(digits)
 }
 
 /// Whether digits may be grouped by `_`.
 fn is_grouped(segment: &str) -> bool {
-    let is_number = |byte: &u8| byte.is_ascii_digit() || b"+ \t\n\r".contains(byte);
-    segment.as_bytes().first().is_some_and(is_number) && segment.contains('_')
+    let is_number = |first: char| decimal_digit(first).is_some() || "+ \t\n\r".contains(first);
+    segment.starts_with(is_number) && segment.contains('_')
 }
 
 /// A number without white space, sign, leading zeros, and `_` between digits.
 fn ungrouped_number(segment: &str) -> Cow<'_, str> {
     let segment = trimmed(segment);
     let digits = segment.strip_prefix('+').unwrap_or(segment);
-    let is_number = digits.split('_').all(|group| group.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_number = digits.chars().all(|c| c == '_' || decimal_digit(c).is_some());
     match is_number && is_grouped(segment) {
-        true => Cow::Owned(number(&digits.replace('_', "")).to_owned()),
-        false => Cow::Borrowed(number(segment)),
+        true => Cow::Owned(number(&digits.replace('_', "")).into_owned()),
+        false => number(segment),
     }
 }
 
@@ -99,6 +98,13 @@ mod tests {
             ("/courses/+0_10.x", &["/courses/10"]),
             ("/courses/a_1/b", &[]),
             ("/courses/7_a", &[]),
+            ("/courses/%EF%BC%97", &["/courses/7"]),
+            ("/courses/\u{667}/x", &["/courses/7/x"]),
+            ("/courses/\u{661}_\u{660}.x", &["/courses/10"]),
+            ("/courses/0x7", &["/courses/7"]),
+            ("/courses/0X0F.json", &["/courses/15"]),
+            ("/courses/0b111", &["/courses/7"]),
+            ("/courses/7-slug/7abc/7,8/7e0/0xg/a7", &[]),
         ] {
             let readings = framework_readings(&NormalizedPath::new(path));
             assert_eq!(readings.iter().map(NormalizedPath::as_str).collect::<Vec<_>>(), expected, "{path}");

@@ -180,6 +180,17 @@ fn a_path_that_could_belong_to_another_route_is_ambiguous() {
     check(users, "/files/y/", false);
     check(&["/users/{id}", "/users/ME"], "/users/me", true);
     check(&["/users/{id}", "/users/{x}/"], "/users/7/", false);
+    let seventh = &["/users/{id}", "/users/7"][..];
+    for (path, expected) in [
+        ("/users/%EF%BC%97", true),
+        ("/users/７", true),
+        ("/users/0x7", true),
+        ("/users/0o7", true),
+        ("/users/0xg", false),
+        ("/users/7abc", false),
+    ] {
+        check(seventh, path, expected);
+    }
     let both = &["/{name}", "/courses", "/courses.json", "/courses/{id}"][..];
     check(both, "/courses.json", false);
     check(both, "/courses.xml", true);
