@@ -102,7 +102,8 @@ pub fn response_targets(
     let credential = own_caller.and_then(|per| caller_value(per, request));
     ids.extend(credential.iter().map(|credential| caller_target(credential, &path).id()));
     for reading in framework_readings(&path) {
-        ids.extend([""].into_iter().chain(request.hosts()).map(|host| TargetId::hash_path(host, &reading)));
+        let hosts = [""].into_iter().chain(request.hosts());
+        ids.extend(hosts.flat_map(|host| TargetId::list_path_and_above(host, &reading)));
         ids.extend(credential.iter().map(|credential| caller_target(credential, &reading).id()));
     }
     ids.sort_unstable();
@@ -115,7 +116,13 @@ pub(crate) fn absence_targets(status: StatusCode, path: &str) -> Vec<TargetId> {
     if !is_absence(status.as_u16()) {
         return Vec::new();
     }
-    NormalizedPath::new(path).prefixes().map(|above| absence_target(above).id()).collect()
+    let path = NormalizedPath::new(path);
+    let readings = framework_readings(&path);
+    let above = std::iter::once(&path).chain(&readings).flat_map(NormalizedPath::prefixes);
+    let mut ids: Vec<_> = above.map(|above| absence_target(above).id()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// The maximum number of bytes that are stored of a body.

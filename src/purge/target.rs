@@ -141,6 +141,12 @@ impl TargetId {
         Self::hash(b'p', &[host.as_bytes(), path.0.as_bytes()])
     }
 
+    /// The targets of a path with all queries, and of all that lies below it or a path above; the empty host stands for any.
+    pub(crate) fn list_path_and_above(host: &str, path: &NormalizedPath) -> impl Iterator<Item = Self> {
+        let above = path.prefixes().map(move |above| Self::hash(b'b', &[host.as_bytes(), above.as_bytes()]));
+        std::iter::once(Self::hash_path(host, path)).chain(above)
+    }
+
     fn hash_equivalents(host: &str, path: &NormalizedPath) -> Self {
         Self::hash(b'e', &[host.as_bytes(), path.0.as_bytes()])
     }

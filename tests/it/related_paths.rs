@@ -152,6 +152,26 @@ async fn a_number_is_purged_in_all_its_spellings() {
     }
 }
 
+/// Symfony, Laravel, MediaWiki: the script's name is optional.
+#[tokio::test]
+async fn a_path_behind_a_php_script_is_the_path_itself() {
+    let upstream = Upstream::start();
+    let larder = Larder::with(CATCH_ALL, &upstream);
+    let items = ["/items/7", "/index.php/items/7"];
+    let all = [&items[..], &["/items/7/notes", "/index.php/items/7/notes"]].concat();
+    for write in ["/items/7", "/index.php/items/7", "/INDEX.php/items/007", "/app/index.php/items/7"] {
+        assert_eq!(purged(&larder, ("PUT", write), &all).await, items, "{write}");
+        assert_eq!(purged(&larder, ("DELETE", write), &all).await, all, "{write}");
+    }
+    assert_eq!(purged(&larder, ("PUT", "/index.phps/items/7"), &all).await, [""; 0]);
+    let routes =
+        "routes: [{path: \"/{*rest}\", ttl: 5m}, {path: \"/items/{id}\", ttl: 5m, tags: [\"item:{id}\"]},
+  {path: /lists, ttl: 5m, tags: [\"item:7\"]}]";
+    let larder = Larder::with(routes, &upstream);
+    assert_eq!(purged(&larder, ("PUT", "/index.php/items/7"), &["/lists"]).await, ["/lists"]);
+    larder.get("/index.php/items/7").await.assert_fwd("bypass");
+}
+
 /// Clients that may only GET and POST: OData, method-override, Symfony.
 #[tokio::test]
 async fn a_post_that_stands_for_another_write_reaches_the_api_as_sent() {

@@ -4,11 +4,36 @@ use crate::purge::{NormalizedPath, decimal_digit, split_digits};
 
 use std::borrow::Cow;
 
-/// The paths that a framework may take `path` for, besides itself; at most two. Routers drop white space or a newline at
+/// The paths that a framework may take `path` for, besides itself; at most eight. A PHP front controller routes what
+/// stands behind its own name: `/items/7` of `/index.php/items/7`.
+pub(in crate::policy) fn framework_readings(path: &NormalizedPath) -> Vec<NormalizedPath> {
+    let mut readings = spelled_otherwise(path);
+    for routed in paths_of_front_controller(path) {
+        for reading in spelled_otherwise(&routed).into_iter().chain([routed]) {
+            if reading != *path && !readings.contains(&reading) {
+                readings.push(reading);
+            }
+        }
+    }
+    readings
+}
+
+/// The path behind the first segment that names a PHP script, and that path below the script's folder.
+fn paths_of_front_controller(path: &NormalizedPath) -> Vec<NormalizedPath> {
+    let Some((before, behind)) = path.as_str().split_once(".php/") else { return Vec::new() };
+    let folder = before.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut routed = vec![NormalizedPath::new(&format!("/{behind}"))];
+    if !folder.is_empty() {
+        routed.push(NormalizedPath::new(&format!("{folder}/{behind}")));
+    }
+    routed
+}
+
+/// The path in other spellings; at most two. Routers drop white space or a newline at
 /// the end, converters to numbers take white space, a sign, leading zeros, Python's `1_0`, `0x7`, and the digits of other
 /// scripts, and Rails, Django REST framework, Spring and API Platform take `/courses/7.json` for `/courses/7`. To Rails and
 /// Grape anything is a format: `[^./?]+`.
-pub(in crate::policy) fn framework_readings(path: &NormalizedPath) -> Vec<NormalizedPath> {
+fn spelled_otherwise(path: &NormalizedPath) -> Vec<NormalizedPath> {
     let segments = path.as_str().trim_start_matches('/').split('/');
     let is_read_otherwise = |segment: &str| number(trimmed(segment)) != segment || is_grouped(segment);
     let has_format = segments.clone().next_back().is_some_and(|last| without_format(last).is_some());
@@ -99,6 +124,13 @@ mod tests {
             ("/courses/a_1/b", &[]),
             ("/courses/7_a", &[]),
             ("/courses/%EF%BC%97", &["/courses/7"]),
+            ("/index.php/courses/7", &["/courses/7"]),
+            ("/Index.PHP/courses/07.json", &["/index.php/courses/7", "/courses/7", "/courses/07.json"]),
+            ("/shop/app_dev.php/courses/7", &["/courses/7", "/shop/courses/7"]),
+            ("/a.php/b.php/c", &["/b.php/c"]),
+            ("/index.php", &["/index"]),
+            ("/index.php/", &["/index"]),
+            ("/index.phps/courses", &[]),
             ("/courses/\u{667}/x", &["/courses/7/x"]),
             ("/courses/\u{661}_\u{660}.x", &["/courses/10"]),
             ("/courses/0x7", &["/courses/7"]),

@@ -188,9 +188,13 @@ fn a_path_that_could_belong_to_another_route_is_ambiguous() {
         ("/users/0o7", true),
         ("/users/0xg", false),
         ("/users/7abc", false),
+        ("/users/index.php", false),
     ] {
         check(seventh, path, expected);
     }
+    check(&["/{*rest}", "/users/{id}"], "/index.php/users/7", true);
+    check(&["/{*rest}", "/users/{id}"], "/app/index.php/users/7", true);
+    check(&["/{*rest}", "/users/{id}"], "/index.phps/users/7", false);
     let both = &["/{name}", "/courses", "/courses.json", "/courses/{id}"][..];
     check(both, "/courses.json", false);
     check(both, "/courses.xml", true);

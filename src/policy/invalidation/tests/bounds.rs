@@ -33,6 +33,8 @@ fn no_request_makes_a_write_name_or_read_more_than_its_bound() {
         post(&format!("/{}", "a/".repeat(15_000))),
         post(&format!("/api/id/{}", "%25".repeat(9000))),
         post(&format!("/{}api/id/1", "a/../".repeat(6000))),
+        post(&format!("/{}", "a.php/01/".repeat(3000))),
+        post("/x/a.php/x/0x1/%3f/1_0.a"),
         post(&format!("/api/id/%2561?{values}")).with("x-original-url", "/API/id/2/"),
         post("/api/id/1").with("cookie", &cookies),
         post("/api/id/1").with("authorization", &token),
