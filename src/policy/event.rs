@@ -18,7 +18,7 @@ use super::invalidation::route_target;
 use super::purge_targets::{PurgeOptions, PurgeRule, PurgeTargets, TargetOrigin};
 use super::routes::Routes;
 use super::tags::{LISTED_TAG, MAX_TAG_BYTES, MAX_TAGS};
-use super::template::{EVENT_CHANNEL, RenderLimits, Template, TemplateContext};
+use super::template::{EVENT_CHANNEL, RenderLimits, RenderedTexts, Template, TemplateContext};
 use super::{RequestHead, Route};
 use crate::purge::Target;
 use announcement::{Announcement, find_announcement};
@@ -149,9 +149,9 @@ impl EventRule {
         }
         let mut outcome = EventOutcome::Named;
         for PurgeRule { template, options, otherwise } in &self.purge {
-            let tags = render(template, event).unwrap_or_default();
+            let RenderedTexts { texts: tags, is_complete } = render(template, event);
             let is_short = |tag: &String| tag.len() <= MAX_TAG_BYTES;
-            if !(1..=MAX_TAGS).contains(&tags.len()) || !tags.iter().all(is_short) {
+            if !is_complete || !(1..=MAX_TAGS).contains(&tags.len()) || !tags.iter().all(is_short) {
                 outcome = EventOutcome::Widened;
                 let options = PurgeOptions { at_most_every: Duration::ZERO, ..*options };
                 let mut add = |target| targets.insert(target, TargetOrigin::Widened, options);
@@ -194,8 +194,7 @@ fn reached_routes<'r>(template: &Template, routes: &'r Routes) -> impl Iterator<
     routes.iter().filter(|route| route.tags.iter().any(|tag| template.may_reach_any(tag)))
 }
 
-/// `None`: a value cannot be part of a tag.
-fn render(template: &Template, event: ChangeEvent<'_>) -> Option<Vec<String>> {
+fn render(template: &Template, event: ChangeEvent<'_>) -> RenderedTexts {
     let headers = HeaderMap::new();
     let channel = event.channel.map(|channel| (EVENT_CHANNEL, channel.to_owned()));
     let captures: Vec<_> = channel.into_iter().collect();
@@ -207,5 +206,5 @@ fn render(template: &Template, event: ChangeEvent<'_>) -> Option<Vec<String>> {
         response_content: None,
         limits: RenderLimits::RESPONSE,
     };
-    template.render(&sources).ok()
+    template.render_usable(&sources).unwrap_or(RenderedTexts::NONE)
 }

@@ -109,6 +109,23 @@ pub(crate) struct StepLimit {
     max: usize,
 }
 
+/// The tags or values that could be made.
+#[derive(Debug, PartialEq)]
+pub(crate) struct RenderedTexts {
+    pub texts: Vec<String>,
+    /// Whether every value could be part of a tag.
+    pub is_complete: bool,
+}
+
+impl RenderedTexts {
+    /// Not even one value could be found.
+    pub(crate) const NONE: Self = Self { texts: Vec::new(), is_complete: false };
+
+    pub(crate) fn complete(texts: Vec<String>) -> Self {
+        Self { texts, is_complete: true }
+    }
+}
+
 impl RenderLimits<'_> {
     /// The limits for the tags of a response.
     pub const RESPONSE: Self = Self { max_tags: tags::MAX_TAGS, steps: None };
@@ -238,24 +255,37 @@ impl Template {
     /// # Errors
     /// If a value cannot be part of a tag, or the steps are used up, so that the list would be incomplete.
     pub fn render(&self, sources: &TemplateContext<'_>) -> Result<Vec<String>, UnusableValue> {
-        let mut rendered = vec![String::new()];
+        let rendered = self.render_usable(sources)?;
+        if rendered.is_complete { Ok(rendered.texts) } else { Err(UnusableValue) }
+    }
+
+    /// Renders the tags of the usable values.
+    ///
+    /// # Errors
+    /// If the steps are used up.
+    pub(crate) fn render_usable(
+        &self,
+        sources: &TemplateContext<'_>,
+    ) -> Result<RenderedTexts, UnusableValue> {
+        let mut rendered = RenderedTexts::complete(vec![String::new()]);
         for part in &self.parts {
             let values = match part {
-                TemplatePart::Literal(text) => vec![text.clone()],
+                TemplatePart::Literal(text) => RenderedTexts::complete(vec![text.clone()]),
                 TemplatePart::Value(source) => source.values(sources)?,
             };
             let limits = &sources.limits;
             let mut longer = DistinctTexts::new(limits.max_tags);
             // Stop when there are too many.
-            'all: for tag in &rendered {
-                for value in &values {
+            'all: for tag in &rendered.texts {
+                for value in &values.texts {
                     limits.take_bytes(tag.len() + value.len())?;
                     if !longer.add(&format!("{tag}{value}")) {
                         break 'all;
                     }
                 }
             }
-            rendered = longer.texts;
+            let is_complete = rendered.is_complete && values.is_complete;
+            rendered = RenderedTexts { texts: longer.texts, is_complete };
         }
         Ok(rendered)
     }
@@ -278,7 +308,7 @@ impl Template {
 
 impl ValueSource {
     /// The escaped values; empty ones count as missing.
-    fn values(&self, context: &TemplateContext<'_>) -> Result<Vec<String>, UnusableValue> {
+    fn values(&self, context: &TemplateContext<'_>) -> Result<RenderedTexts, UnusableValue> {
         let (headers, limits) = (context.request.headers, &context.limits);
         let values: Vec<String> = match self {
             ValueSource::Path(name) => {
@@ -345,8 +375,10 @@ fn json_values(
     content: Option<&Content>,
     query: &JsonQuery,
     limits: &RenderLimits<'_>,
-) -> Result<Vec<String>, UnusableValue> {
-    let Some(document) = content.and_then(Content::json) else { return Ok(Vec::new()) };
+) -> Result<RenderedTexts, UnusableValue> {
+    let Some(document) = content.and_then(Content::json) else {
+        return Ok(RenderedTexts::complete(Vec::new()));
+    };
     distinct_values(query.texts(document), limits)
 }
 
@@ -354,17 +386,20 @@ fn json_values(
 fn distinct_values(
     texts: impl Iterator<Item = Result<String, UnusableValue>>,
     limits: &RenderLimits<'_>,
-) -> Result<Vec<String>, UnusableValue> {
-    let mut values = DistinctTexts::new(limits.max_tags);
+) -> Result<RenderedTexts, UnusableValue> {
+    let (mut values, mut is_complete) = (DistinctTexts::new(limits.max_tags), true);
     for text in texts {
-        let text = text?;
-        limits.take_bytes(text.len())?;
+        limits.take_bytes(text.as_ref().map_or(0, String::len))?;
+        let Ok(text) = text else {
+            is_complete = false;
+            continue;
+        };
         let value = escape_value(text.trim());
         if !value.is_empty() && !values.add(&value) {
             break;
         }
     }
-    Ok(values.texts)
+    Ok(RenderedTexts { texts: values.texts, is_complete })
 }
 
 fn total_length(headers: &HeaderMap, name: &HeaderName) -> usize {

@@ -82,6 +82,14 @@ fn an_event_names_tags_by_its_values() {
 }
 
 #[test]
+fn an_unusable_event_value_does_not_keep_the_others_back() {
+    let rule = rule(&["stock/{event.json:$.parts[*]}"], &[]);
+    let (meaning, targets) = applied(&rule, r#"{"parts": [{"a": 1}, "b"]}"#);
+    assert_eq!(meaning, EventOutcome::Widened);
+    assert!(targets.len() > 1 && targets.contains(&"tag stock/b".to_owned()), "{targets:?}");
+}
+
+#[test]
 fn a_missing_event_value_widens_to_paths_of_such_routes() {
     let rule = rule(&["catalog:products", "product:{event.json:/id}"], &[]);
     let long = format!(r#"{{"id": "{}"}}"#, "x".repeat(64 * 1024));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::write_exchange::WriteExchange;
 use crate::policy::purge_targets::{PurgeOptions, PurgeRule};
-use crate::policy::template::{RenderLimits, Template, TemplateContext};
+use crate::policy::template::{RenderLimits, RenderedTexts, Template, TemplateContext};
 use crate::policy::{RequestHead, Route};
 
 /// A route that a path matches in one or more readings.
@@ -16,15 +16,15 @@ pub(super) struct RouteMatch<'r> {
 }
 
 impl RouteMatch<'_> {
-    /// `None`: a value cannot be part of a tag, or finding all values takes too long.
+    /// Renders the tags of the usable values. `None`: finding all values takes too long.
     pub(super) fn render(
         &self,
         template: &Template,
         request: &RequestHead<'_>,
         WriteExchange { request_content, response_headers, response_content, .. }: WriteExchange<'_>,
         limits: RenderLimits<'_>,
-    ) -> Option<Vec<String>> {
-        let mut tags = Vec::new();
+    ) -> Option<RenderedTexts> {
+        let mut tags = RenderedTexts::complete(Vec::new());
         let readings = if template.path_parameters().next().is_some() { self.captures.len() } else { 1 };
         for captures in self.captures.iter().take(readings) {
             let request = *request;
@@ -36,7 +36,9 @@ impl RouteMatch<'_> {
                 response_content,
                 limits,
             };
-            tags.extend(template.render(&context).ok()?);
+            let rendered = template.render_usable(&context).ok()?;
+            tags.texts.extend(rendered.texts);
+            tags.is_complete &= rendered.is_complete;
         }
         Some(tags)
     }

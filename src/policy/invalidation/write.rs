@@ -16,7 +16,7 @@ use crate::policy::path::is_normal;
 use crate::policy::purge_targets::{PurgeOptions, PurgeTargets, TargetOrigin};
 use crate::policy::routes::Routes;
 use crate::policy::tags::{LISTED_TAG, MAX_TAG_BYTES};
-use crate::policy::template::{RenderLimits, StepLimit, Template};
+use crate::policy::template::{RenderLimits, RenderedTexts, StepLimit, Template};
 use crate::policy::write_outcome::{OutcomeRules, WriteOutcome};
 use crate::policy::{RequestHead, Route, groups, override_fields};
 use crate::purge::{NormalizedPath, Target, fold_case};
@@ -286,7 +286,7 @@ impl<'r> WritePlan<'r> {
     }
 
     /// Adds the tags of a route's templates: those that need the exchange if there is one, else the others. A template
-    /// without a value, with an unusable one, or with too many is widened to the routes of the write.
+    /// without a value, with an unusable one, or with too many is widened to the routes of the write, too.
     fn add_tags(
         &self,
         found: &mut WriteTargets,
@@ -304,15 +304,12 @@ impl<'r> WritePlan<'r> {
             let limits = RenderLimits { max_tags: left.max(1), steps: Some(steps) };
             let tags = matched.render(template, request, exchange.copied().unwrap_or_default(), limits);
             let is_literal = template.is_literal();
-            let is_complete = match &tags {
-                Some(tags) => {
-                    !tags.is_empty()
-                        && (is_literal || tags.len() <= left)
-                        && tags.iter().all(|tag| tag.len() <= MAX_TAG_BYTES)
-                }
-                None => false,
-            };
-            let usable = tags.into_iter().flatten().filter(|tag| tag.len() <= MAX_TAG_BYTES);
+            let RenderedTexts { texts: tags, is_complete } = tags.unwrap_or(RenderedTexts::NONE);
+            let is_complete = is_complete
+                && !tags.is_empty()
+                && (is_literal || tags.len() <= left)
+                && tags.iter().all(|tag| tag.len() <= MAX_TAG_BYTES);
+            let usable = tags.into_iter().filter(|tag| tag.len() <= MAX_TAG_BYTES);
             for tag in usable.take(if is_literal { 1 } else { left }) {
                 found.named += usize::from(!is_literal);
                 found.targets.insert(Target::tag(tag), TargetOrigin::Named, options);
@@ -357,7 +354,7 @@ impl<'r> WritePlan<'r> {
             let left = self.max_targets.max(matched.route.max_targets).saturating_sub(found.named);
             let limits = RenderLimits { max_tags: left.max(1), steps: Some(steps) };
             let tags = matched.render(template, request, WriteExchange::default(), limits);
-            for tag in tags.into_iter().flatten().take(left) {
+            for tag in tags.into_iter().flat_map(|tags| tags.texts).take(left) {
                 found.named += 1;
                 found.targets.insert_named(Target::tag(tag));
             }

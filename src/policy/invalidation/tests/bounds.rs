@@ -70,6 +70,30 @@ fn a_write_names_so_many_tags_and_then_its_own_route() {
     }
 }
 
+/// A list among the values of a JSONPath: the others are purged, and what the unusable one may have named.
+#[test]
+fn an_unusable_value_does_not_keep_the_others_from_a_purge() {
+    let own = Route { purges: Some(fixtures::purges(&["n:{request.json:$..id}"])), ..route("/many") };
+    let routes = routes([own]);
+    let found = |text: &str, outcome| {
+        let content = Content::Json(serde_json::from_str(text).unwrap());
+        let exchange = WriteExchange { request_content: Some(&content), ..WriteExchange::default() };
+        let request = Request::new("POST", "/many");
+        let plan = plan(&routes, &request);
+        let (_, found) = plan.finish(&request.head(), WriteTargets::default(), outcome, &exchange);
+        (found.targets.to_vec(), found.widened)
+    };
+    let list = r#"[{"id": 1}, {"id": [2]}, {"id": 3.5}, {"id": null}, {"id": "4"}]"#;
+    let named = vec![tag("n:1"), tag("n:4")];
+    let all = [&named[..], &[stored_by("/many")]].concat();
+    assert_eq!(found(list, WriteOutcome::Purge), (all, 1));
+    assert_eq!(found(list, WriteOutcome::PurgeInDoubt), (named, 1));
+    assert_eq!(found(r#"[{"id": 1}, {"id": null}]"#, WriteOutcome::Purge), (vec![tag("n:1")], 0));
+    assert_eq!(found(r#"[{"id": {}}]"#, WriteOutcome::Purge), (vec![stored_by("/many")], 1));
+    let many = format!("[{}1]", r#"{"id": []},"#.repeat(5000));
+    assert_eq!(found(&many, WriteOutcome::Purge), (vec![stored_by("/many")], 1));
+}
+
 #[test]
 fn content_without_a_value_purges_what_the_entry_says() {
     let template = Template::parse("guild:{request.json:/guild}").unwrap();
