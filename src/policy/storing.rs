@@ -197,8 +197,8 @@ fn check_status(route: &Route, status: StatusCode, directives: &CacheControl) ->
 }
 
 /// Final statuses that the response's own fields may make storable. Excluded: statuses about the caller (401, 403,
-/// 407), one request's fields and size (400, 406, 414, 431), or the moment (408, 425), which another request for the same
-/// key need not get; 5xx, since frameworks set Cache-Control on error pages too; and unknown codes.
+/// 407), one request's fields, content and size (400, 406, 414, 415, 422, 431), or the moment (408, 425), which another
+/// request for the same key need not get; 5xx, since frameworks set Cache-Control on error pages too; and unknown codes.
 fn is_storable_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300..=303 | 307 | 308 | 404 | 405 | 410 | 451)
 }

@@ -222,8 +222,8 @@ impl<S> ClientStreamState<S> {
         }
     }
 
-    /// Reads later minor versions as 1, and percent-encodes the raw bytes of the targets that were read after the first `before` bytes of `buf`. At most three
-    /// times as many bytes as were read wait for the parser.
+    /// Reads later minor versions as 1, and percent-encodes the raw bytes of the targets, in what was read after the first
+    /// `before` bytes of `buf`. At most three times as many bytes as were read wait for the parser.
     fn edit_request_lines(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let input = &mut buf.filled_mut()[before..];
         let is_minor = |at: &usize| input.get(*at).is_some_and(u8::is_ascii_digit);

@@ -64,7 +64,7 @@ async fn pipelined_requests_wait_and_are_answered_in_order() {
     let upstream = Upstream::start();
     let larder = Process::with(ROUTES, &upstream).await;
     larder.get("/a").header("host", "api").await.assert_status(200);
-    let idle = larder.memory_now();
+    let idle = larder.allocated_now();
     let held = upstream.hold("/slow");
     let stream = tokio::net::TcpStream::connect(larder.address()).await.expect("connected");
     let (reading, mut writing) = stream.into_split();
@@ -81,7 +81,7 @@ async fn pipelined_requests_wait_and_are_answered_in_order() {
         sent += PIECE;
         assert!(sent < 100_000, "larder takes requests without end");
     }
-    let grown = larder.memory_now().saturating_sub(idle);
+    let grown = larder.allocated_now().saturating_sub(idle);
     println!("{sent} requests taken by the sockets, and {} KiB by larder", grown / 1024);
     assert!(grown < 32 << 20, "{grown} bytes");
     // The piece that was cut off in the middle can't be completed: no more requests come.

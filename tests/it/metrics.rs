@@ -163,7 +163,7 @@ const UNREADABLE: [&str; 9] = [
     "GET /a/0 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "POST /b/0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "GET /a/0 HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n",
-    "GET /a/0 HTTP/1.2\r\nHost: a\r\n\r\n",
+    "GET /a/0 HTTP/3.1\r\nHost: a\r\n\r\n",
     "GET /a 0 HTTP/1.1\r\nHost: a\r\n\r\n",
     "no request\r\n\r\n",
     "\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03\n",

@@ -208,10 +208,12 @@ async fn a_slow_clock_of_the_upstream_is_measured() {
 #[tokio::test]
 async fn responses_that_break_off_are_counted() {
     let upstream = Upstream::start();
-    let yaml = "
-upstream: {url: \"${UPSTREAM}\", response_timeout: 300ms}
-routes: [{path: \"/a/{case}\", ttl: 60s}]";
-    let larder = Larder::with(yaml, &upstream);
+    let start = |response_timeout: &str| {
+        let upstream_options =
+            format!("upstream: {{url: \"${{UPSTREAM}}\", response_timeout: {response_timeout}}}");
+        Larder::with(&format!("{upstream_options}\nroutes: [{{path: \"/a/{{case}}\", ttl: 60s}}]"), &upstream)
+    };
+    let (patient, impatient) = (start("60s"), start("1s"));
     let malformed = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\nno length\r\n";
     for (case, answer, reason) in [
         ("cut", Answer::ok("content").cut_after(3), "closed"),
@@ -219,6 +221,7 @@ routes: [{path: \"/a/{case}\", ttl: 60s}]";
         ("silent", Answer::ok("content").silent_after(3), "timeout"),
         ("malformed", Answer::raw(malformed), "invalid"),
     ] {
+        let larder = if reason == "timeout" { &impatient } else { &patient };
         for route in ["/a", "/other"] {
             let path = format!("{route}/{case}");
             upstream.on(&path, answer.clone());

@@ -33,8 +33,8 @@ const MAJOR_VERSION: &[u8] = b"HTTP/1.";
 pub(super) struct HasFragment;
 
 impl TargetScanner {
-    /// Adds to `found` where in `input` the raw bytes of the target are, and a minor version above 1. `bytes`: the part of `input` that begins at `at`,
-    /// and belongs to the same head as the bytes before it.
+    /// Adds to `found` where in `input` the raw bytes of the target are, and a minor version above 1. `bytes`: the part of
+    /// `input` that begins at `at`, and belongs to the same head as the bytes before it.
     pub(super) fn scan(
         &mut self,
         bytes: &[u8],

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::{ROUTES, events_become, source_becomes};
-use crate::support::{Larder, Redis, Replica, Upstream, with_deadline};
+use crate::support::{Larder, Line, Redis, Relay, Replica, Upstream, with_deadline};
 
 /// Reads until what came ends so.
 async fn read_until(stream: &mut UnixStream, end: &str) -> String {
@@ -80,15 +80,17 @@ async fn a_subscriber_of_one_value_hears_the_purges_of_its_tag() {
 
 #[tokio::test]
 async fn a_purge_that_redis_takes_late_is_told_to_its_subscribers() {
-    let (mut redis, upstream) = (Redis::start().await, Upstream::start());
-    let larder = Replica::start(&redis, &upstream, &format!("{BY_GUILD}, timeout: 1s"), ROUTES).await;
-    redis.stop();
+    let (redis, upstream) = (Redis::start().await, Upstream::start());
+    let line = Relay::to(redis.address()).await;
+    let store = format!("{BY_GUILD}, timeout: 1s");
+    let larder = Replica::start_alone(&line.url(), &upstream, &store, ROUTES);
+    larder.is_connected().await;
+    let mut seven = subscribe(&redis, "guilds:7").await;
+    line.set(Line::Cut);
     larder.is_cut_off().await;
     let waiting = larder.admin.request("POST", "/purge").body(r#"{"tags": ["guild:7"]}"#);
     waiting.await.assert_status(503);
-    redis.kill();
-    redis.restart().await;
-    let mut seven = subscribe(&redis, "guilds:7").await;
+    line.set(Line::Whole);
     let message = read_until(&mut seven, "}\r\n").await;
     assert!(message.contains(r#""source":"late""#), "{message}");
 }

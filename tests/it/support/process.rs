@@ -186,8 +186,13 @@ impl Process {
         self.memory("VmHWM:")
     }
 
-    /// The memory it has allocated now, in bytes: without pages of its own program, which are read as they are used.
+    /// The memory it holds now, in bytes.
     pub fn memory_now(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The part that it has allocated: without pages of its own program, which are read as they are used.
+    pub fn allocated_now(&self) -> u64 {
         self.memory("RssAnon:")
     }
 
