@@ -22,7 +22,7 @@ use counted::Counted;
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Instructions of one hit of 1 KiB over HTTP/1.1, asked one after another on one connection. When it falls, lower it.
-const MAX_INSTRUCTIONS: u64 = 30_800;
+const MAX_INSTRUCTIONS: u64 = 30_500;
 
 /// Bytes of the release, which has no names in it. zstd and brotli are two MiB of it.
 const MAX_BYTES: u64 = 23 << 20;
