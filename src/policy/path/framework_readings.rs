@@ -18,8 +18,14 @@ pub(in crate::policy) fn framework_readings(path: &NormalizedPath) -> Vec<Normal
     readings
 }
 
-/// The path behind the first segment that names a PHP script, and that path below the script's folder.
+const MAX_SCRIPT_PATH_BYTES: usize = 2048;
+
+/// The path behind the first segment that names a PHP script, and that path below the script's folder. None of a path that
+/// is longer than any API's: each reading is hashed with all that lies above it.
 fn paths_of_front_controller(path: &NormalizedPath) -> Vec<NormalizedPath> {
+    if path.as_str().len() > MAX_SCRIPT_PATH_BYTES {
+        return Vec::new();
+    }
     let Some((before, behind)) = path.as_str().split_once(".php/") else { return Vec::new() };
     let folder = before.rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut routed = vec![NormalizedPath::new(&format!("/{behind}"))];
@@ -131,6 +137,7 @@ mod tests {
             ("/index.php", &["/index"]),
             ("/index.php/", &["/index"]),
             ("/index.phps/courses", &[]),
+            (&format!("/{}/index.php/courses", "x".repeat(2048)), &[]),
             ("/courses/\u{667}/x", &["/courses/7/x"]),
             ("/courses/\u{661}_\u{660}.x", &["/courses/10"]),
             ("/courses/0x7", &["/courses/7"]),
