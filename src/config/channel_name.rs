@@ -79,28 +79,23 @@ impl Element<'_> {
 fn parse_pattern(mut pattern: &[u8]) -> Vec<Element<'_>> {
     let mut elements = Vec::new();
     while let [first, rest @ ..] = pattern {
-        let element = match (first, rest) {
-            (b'*', _) => Element::Rest,
-            (b'?', _) => Element::Any,
+        let (element, after) = match (first, rest) {
+            (b'*', _) => (Element::Rest, rest),
+            (b'?', _) => (Element::Any, rest),
             (b'[', _) => {
                 let length = rest.iter().position(|member| *member == b']').unwrap_or(rest.len());
                 let (members, after) = rest.split_at(length);
-                pattern = after.get(1..).unwrap_or_default();
-                elements.push(match members {
+                let set = match members {
                     [b'^', members @ ..] => Element::Set(members, true),
                     members => Element::Set(members, false),
-                });
-                continue;
+                };
+                (set, after.get(1..).unwrap_or_default())
             }
-            (b'\\', [escaped, after @ ..]) => {
-                pattern = after;
-                elements.push(Element::Byte(*escaped));
-                continue;
-            }
-            (byte, _) => Element::Byte(*byte),
+            (b'\\', [escaped, after @ ..]) => (Element::Byte(*escaped), after),
+            (byte, _) => (Element::Byte(*byte), rest),
         };
         elements.push(element);
-        pattern = rest;
+        pattern = after;
     }
     elements
 }

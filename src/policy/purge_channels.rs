@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::purge::NormalizedPath;
 
-    fn by_tag(pairs: &[(&str, &str)]) -> PurgeChannels {
+    fn parse_channels(pairs: &[(&str, &str)]) -> PurgeChannels {
         let parse = |(channel, tag): &(&str, &str)| TagChannel::parse(channel, tag).expect(tag);
         PurgeChannels { every: Vec::new(), by_tag: pairs.iter().map(parse).collect() }
     }
@@ -211,14 +211,15 @@ mod tests {
             ("g.{id}", "guild:{id}", "guild:a\nb c", Some("g.a%0Ab%20c")),
             ("g:{id}", "guild:{id}", "guild:wake", None),
         ] {
-            let found = by_tag(&[(channel, tag)]).select(&tags(&[purged]));
+            let found = parse_channels(&[(channel, tag)]).select(&tags(&[purged]));
             assert_eq!(found.first().map(String::as_str), expected, "{channel} {tag} {purged}");
         }
     }
 
     #[test]
     fn each_channel_is_named_once_and_they_are_bounded() {
-        let mut channels = by_tag(&[("g.{id}", "guild:{id}"), ("g.{id}", "team:{id}"), ("all", "{x}:{y}")]);
+        let mut channels =
+            parse_channels(&[("g.{id}", "guild:{id}"), ("g.{id}", "team:{id}"), ("all", "{x}:{y}")]);
         channels.every.push("every".to_owned());
         let mut purged = tags(&["guild:1", "team:1", "guild:2", "other"]);
         purged.push(Target::Everything);

@@ -93,11 +93,8 @@ impl Target {
         let query = normalize_escapes(query);
         let mut ids = vec![Target::Everything.id()];
         for host in ["", host] {
-            ids.push(TargetId::hash_path(host, path));
+            ids.extend(TargetId::list_path_and_above(host, path));
             ids.push(TargetId::hash(b'u', &[host.as_bytes(), path.0.as_bytes(), query.as_bytes()]));
-            for prefix in path.prefixes() {
-                ids.push(TargetId::hash(b'b', &[host.as_bytes(), prefix.as_bytes()]));
-            }
         }
         ids.extend(tags.into_iter().flat_map(tag_and_ancestors).map(TargetId::hash_tag));
         ids.sort_unstable();

@@ -93,14 +93,13 @@ impl<'r> WritePlan<'r> {
     pub fn new(routes: &'r Routes, request: &RequestHead<'_>, related: RelatedPaths) -> Self {
         if purges_nothing(routes, request) {
             let paths = vec![CandidatePath::new(routes, request.path, ReachBelow::Nothing)];
-            let query_reach = ReachBelow::Nothing;
             return Self {
                 routes,
                 paths,
                 related,
                 purges_nothing: true,
                 max_targets: 0,
-                query_reach,
+                query_reach: ReachBelow::Nothing,
                 may_reach_by_content: false,
             };
         }
@@ -122,19 +121,17 @@ impl<'r> WritePlan<'r> {
             .collect();
         let matched = paths.iter().flat_map(|path| &path.matches);
         let max_targets = matched.map(|matched| matched.route.max_targets).max().unwrap_or_default();
-        let query_reach = ReachBelow::find_in_query(request);
-        let mut plan = Self {
+        let plan = Self {
             routes,
             paths,
             related,
             purges_nothing: false,
             max_targets,
-            query_reach,
+            query_reach: ReachBelow::find_in_query(request),
             may_reach_by_content: false,
         };
         let may_reach_by_content = plan.paths_below_by_content(request).next().is_some();
-        plan.may_reach_by_content = may_reach_by_content;
-        plan
+        Self { may_reach_by_content, ..plan }
     }
 
     /// The rules by which the end of the exchange decides: those of the request's own route.

@@ -35,10 +35,10 @@ fn paths_of_front_controller(path: &NormalizedPath) -> Vec<NormalizedPath> {
     routed
 }
 
-/// The path in other spellings; at most two. Routers drop white space or a newline at
-/// the end, converters to numbers take white space, a sign, leading zeros, Python's `1_0`, `0x7`, and the digits of other
-/// scripts, and Rails, Django REST framework, Spring and API Platform take `/courses/7.json` for `/courses/7`. To Rails and
-/// Grape anything is a format: `[^./?]+`.
+/// The path in other spellings; at most two. Routers drop white space or a newline at the end, converters to numbers take
+/// white space, a sign, leading zeros, Python's `1_0`, `0x7`, and the digits of other scripts, and Rails, Django REST
+/// framework, Spring and API Platform take `/courses/7.json` for `/courses/7`. To Rails and Grape anything is a format:
+/// `[^./?]+`.
 fn spelled_otherwise(path: &NormalizedPath) -> Vec<NormalizedPath> {
     let segments = path.as_str().trim_start_matches('/').split('/');
     let is_read_otherwise = |segment: &str| number(trimmed(segment)) != segment || is_grouped(segment);
