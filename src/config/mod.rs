@@ -116,8 +116,8 @@ pub use store::{CompressionAlgorithm, Encryption, SealingKey, Signing, StoreComp
 pub(crate) use suggest::nearest;
 pub(crate) use units::{duration as read_duration, show_duration};
 pub use upstream::UpstreamSettings;
-pub(crate) use upstream_tls::TlsVersion;
 pub use upstream_tls::UpstreamTlsSettings;
+pub(crate) use upstream_tls::{TlsVersion, parse_server_name};
 pub(crate) use warm::BackgroundSettings;
 pub(crate) use webhooks::{Webhook, WebhookScheme};
 

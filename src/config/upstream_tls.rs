@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 use super::diagnostics::Diagnostics;
 use super::fields::Fields;
@@ -57,9 +57,14 @@ settings! {
     }
 }
 
+/// Parses the name that a certificate must have: that of a host, or an IP address, which may be in brackets.
+pub(crate) fn parse_server_name(host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
 const SERVER_NAME: Reader<String> = Reader::new(NON_EMPTY.kind, |node, diagnostics| {
     let name = NON_EMPTY.read(node, diagnostics)?;
-    if ServerName::try_from(name.trim_start_matches('[').trim_end_matches(']').to_owned()).is_err() {
+    if parse_server_name(&name).is_err() {
         diagnostics
             .error(node.location, format!("`{name}` is no name that a certificate can have"))
             .help("write a host name or an IP address, without a scheme, port or path");

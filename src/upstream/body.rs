@@ -142,8 +142,8 @@ impl UpstreamBody {
     fn count_cut(&mut self, error: &BodyError) {
         let Some((counter, request)) = self.counter.take() else { return };
         let is_clients = request.is_cut() && !request.is_complete();
-        if let Some(reason) = error.upstream_fault().filter(|_| !is_clients) {
-            counter.count_cut_response(reason);
+        if let Some(fault) = error.upstream_fault().filter(|_| !is_clients) {
+            counter.count_cut_response(fault.as_str());
         }
     }
 

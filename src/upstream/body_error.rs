@@ -44,16 +44,14 @@ pub(crate) enum BodyError {
 }
 
 impl BodyError {
-    /// The label of the upstream's failure in the middle of its response, as [`UpstreamError::as_str`] has it for one before
-    /// the head; `None` if the failure is not the upstream's.
-    pub(super) fn upstream_fault(&self) -> Option<&'static str> {
+    /// The upstream's failure in the middle of its response, as the one that it would be before the head; `None` if it is
+    /// not the upstream's.
+    pub(super) fn upstream_fault(&self) -> Option<UpstreamError> {
         match self {
-            BodyError::Stalled => Some(UpstreamError::Timeout.as_str()),
-            BodyError::Reset => Some(UpstreamError::Reset(h2::Reason::NO_ERROR).as_str()),
-            BodyError::Cut(error) if is_malformed(error) => {
-                Some(UpstreamError::Invalid(String::new()).as_str())
-            }
-            BodyError::Cut(error) => Some(classify_error(error).as_str()),
+            BodyError::Stalled => Some(UpstreamError::Timeout),
+            BodyError::Reset => Some(UpstreamError::Reset(h2::Reason::NO_ERROR)),
+            BodyError::Cut(error) if is_malformed(error) => Some(UpstreamError::Invalid(error.to_string())),
+            BodyError::Cut(error) => Some(classify_error(error)),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::protocols::Protocols;
-use crate::config::{TlsVersion, UpstreamTlsSettings};
+use crate::config::{TlsVersion, UpstreamTlsSettings, parse_server_name};
 use crate::pem_files::{read_authorities, read_identity};
 
 #[derive(Clone)]
@@ -37,11 +37,10 @@ impl UpstreamTls {
         };
         let authority: Authority = authority.parse().map_err(io::Error::other)?;
         let name = settings.server_name.as_deref().unwrap_or(authority.host());
-        let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self {
             http1: offering(&[b"http/1.1"]),
             http2: offering(&[b"h2", b"http/1.1"]),
-            server_name: ServerName::try_from(name).map_err(io::Error::other)?,
+            server_name: parse_server_name(name).map_err(io::Error::other)?,
         })
     }
 
