@@ -42,8 +42,16 @@ pub(crate) fn shows_colors(stream: &impl IsTerminal) -> bool {
 fn decide_colors(variable: &dyn Fn(&str) -> Option<OsString>, is_terminal: bool) -> bool {
     let value = |name| variable(name).filter(|value| !value.is_empty());
     let is_forced = value("CLICOLOR_FORCE").is_some_and(|value| value != "0");
-    let is_dumb = value("TERM").is_some_and(|term| term == "dumb");
-    value("NO_COLOR").is_none() && (is_forced || is_terminal && !is_dumb)
+    value("NO_COLOR").is_none() && (is_forced || is_terminal && !is_dumb(variable))
+}
+
+/// Whether a stream is a terminal that can move its cursor.
+pub(crate) fn moves_cursor(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && !is_dumb(&|name| std::env::var_os(name))
+}
+
+fn is_dumb(variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    variable("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Adds the export of the log to an OpenTelemetry collector, which is off until it is configured.

@@ -15,7 +15,6 @@ use crate::policy::Route;
 use crate::policy::content_key::ReadMethods;
 use crate::policy::route::{RouteMode, Shared, Ttl};
 use crate::policy::template::Template;
-use crate::server::tls::ListenerTls;
 use crate::store::build_tls;
 use crate::upstream::Destination;
 
@@ -68,10 +67,6 @@ pub(super) fn run(
 
 /// Loads what larder could not start without. The files were read before: what is left are the system's authorities.
 fn load_tls(config: &Config) -> io::Result<()> {
-    let of_listeners = config.listener_settings.iter().map(|settings| &settings.tls[..]);
-    for files in of_listeners.filter(|files| !files.is_empty()) {
-        ListenerTls::load(files)?;
-    }
     let redis = config.store.redis.as_ref();
     redis.and_then(|redis| redis.tls.as_ref()).map(build_tls).transpose()?;
     Destination::new(&config.upstream).map(drop)

@@ -1,4 +1,5 @@
-//! `larder lint`: reports valid but suspicious settings, and who shares the responses of each route. Exits with 1 if there are findings.
+//! `larder lint`: reports valid but suspicious settings, and who shares the responses of each route. Exits with 1 if there
+//! are findings.
 
 use std::io::stderr;
 use std::path::Path;

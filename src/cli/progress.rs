@@ -1,6 +1,8 @@
 //! A progress bar on a terminal. Elsewhere nothing is written.
 
-use std::io::{IsTerminal as _, Read, Stderr, Write, stderr};
+use std::io::{Read, Stderr, Write, stderr};
+
+use crate::logging::moves_cursor;
 
 /// Characters of the bar.
 const BAR_WIDTH: u64 = 30;
@@ -15,8 +17,7 @@ pub(super) struct ProgressBar<W: Write = Stderr> {
 impl ProgressBar {
     /// Draws on standard error, unless it is no terminal or one that can't overwrite a line.
     pub(super) fn on_stderr() -> Self {
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self::new((stderr().is_terminal() && !is_dumb).then(stderr))
+        Self::new(moves_cursor(&stderr()).then(stderr))
     }
 }
 

@@ -48,7 +48,7 @@ const WITHOUT_FILE: &str = "routes: [{path: \"/{*rest?}\", ttl: upstream}]";
 pub(super) fn run(path: &Path, is_default_path: bool, over: &OverrideArgs) -> ExitCode {
     match RegisteredSignals::register() {
         Ok(signals) => start(path, is_default_path, over, signals),
-        Err(error) => fail(1, error),
+        Err(error) => fail(1, signals::explain(error)),
     }
 }
 
@@ -134,7 +134,7 @@ pub(super) fn serve_on(
     };
     let (drain, exit) =
         signals::shutdown_requested(signals, move || _ = reload.send(ReloadEvent::ReloadRequested))
-            .map_err(|error| format!("can't listen to signals: {error}"))?;
+            .map_err(signals::explain)?;
     let of_proxy: Vec<_> = listeners.proxy.iter().map(Listener::to_string).collect();
     let of_admin = listeners.admin.as_ref().map_or("off".to_string(), Listener::to_string);
     let (upstream, routes) = (config.upstream.urls(), config.routes.len());

@@ -24,14 +24,16 @@ pub(super) struct RegisteredSignals {
 }
 
 impl RegisteredSignals {
-    pub(super) fn register() -> Result<Self, String> {
-        let register = || {
-            let runtime = Builder::new_current_thread().enable_io().build()?;
-            let signals = Signals::register(&runtime)?;
-            Ok(Self { runtime, signals })
-        };
-        register().map_err(|error: io::Error| format!("can't listen to signals: {error}"))
+    pub(super) fn register() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let signals = Signals::register(&runtime)?;
+        Ok(Self { runtime, signals })
     }
+}
+
+/// The error of a command that can't go on without signals.
+pub(super) fn explain(error: io::Error) -> String {
+    format!("can't listen to signals: {error}")
 }
 
 /// Completes at the first SIGTERM, SIGINT or SIGQUIT. The receiver hears of the second one. `hangup` is called on each
@@ -56,8 +58,8 @@ pub(super) fn shutdown_requested(
 
 /// Receives the number of the first SIGTERM, SIGHUP, SIGINT or SIGQUIT, for a command that has something to restore.
 pub(super) fn watch_for_end() -> io::Result<mpsc::Receiver<u8>> {
-    let runtime = Builder::new_current_thread().enable_io().build()?;
-    let Signals { mut terminate, mut interrupt, mut quit, mut hangup, .. } = Signals::register(&runtime)?;
+    let RegisteredSignals { runtime, signals } = RegisteredSignals::register()?;
+    let Signals { mut terminate, mut interrupt, mut quit, mut hangup, .. } = signals;
     let (sender, ended) = mpsc::channel();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let kind = runtime.block_on(async {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::signals::RegisteredSignals;
+use super::signals::{self, RegisteredSignals};
 use super::{fail, print, print_result, run};
 use crate::config::{Config, ConfigErrors, Listen, SettingOverrides};
 use crate::logging;
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
 }
 
 fn start(args: &DemoArgs) -> Result<(), String> {
-    let signals = RegisteredSignals::register()?;
+    let signals = RegisteredSignals::register().map_err(signals::explain)?;
     let proxy = open(args.listen, 8080, "--listen")?;
     let admin = open(args.admin, 9090, "--admin")?;
     let upstream = serve_upstream(Duration::from_millis(args.delay))
